@@ -1,0 +1,3 @@
+"""QIS Data Management: many claims about one series and moment in, one official value out, and why."""
+
+__version__ = "0.1.0"
