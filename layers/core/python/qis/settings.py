@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 PREFIX = "QIS_"
 
@@ -48,7 +48,7 @@ class Environment:
         if missing:
             raise SettingsError(f"{cls.__name__}: variable {missing[0]} is required and not set")
         hints = get_type_hints(cls)
-        given = {
+        given: dict[str, Any] = {
             f.name: _convert(PREFIX + f.name.upper(), env[PREFIX + f.name.upper()], hints[f.name])
             for f in fields(cls)
             if env.get(PREFIX + f.name.upper())
