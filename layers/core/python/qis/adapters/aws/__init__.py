@@ -1,0 +1,1 @@
+"""AWS services behind the ports. Clients are made by the composition roots, never at import."""

@@ -1,0 +1,144 @@
+"""Kinesis, S3, SQS and EventBridge behind the ports of the application."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qis.application.ports import DeadLetter, Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_kinesis import KinesisClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+T = TypeVar("T")
+
+KINESIS_BATCH, KINESIS_BYTES = 500, 4 * 1024 * 1024
+SQS_BATCH, SQS_BYTES = 10, 256 * 1024
+BUS_BATCH = 10
+RETRIES = 5
+
+
+def batches(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """``items`` in runs of at most ``most``."""
+    for start in range(0, len(items), most):
+        yield items[start : start + most]
+
+
+class S3RawStore:
+    """``RawStore``: one object per batch, named by its content, so a redelivered batch is the same object."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def put(self, payloads: Sequence[bytes]) -> str:
+        """See ``RawStore.put``. The object is gzipped JSON Lines of base64, one line per record."""
+        digest = sha256()
+        for payload in payloads:
+            digest.update(len(payload).to_bytes(8, "big"))
+            digest.update(payload)
+        key = f"raw/{digest.hexdigest()[:2]}/{digest.hexdigest()}.jsonl.gz"
+        body = io.BytesIO()
+        with gzip.GzipFile(fileobj=body, mode="wb", compresslevel=1, mtime=0) as out:
+            out.write(b"".join(base64.b64encode(p) + b"\n" for p in payloads))
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=body.getvalue())
+        return f"s3://{self._bucket}/{key}"
+
+
+class SqsDeadLetters:
+    """``DeadLetters``: one message per record, its payload in base64 beside the reason."""
+
+    def __init__(self, client: SQSClient, queue_url: str) -> None:
+        self._client = client
+        self._queue_url = queue_url
+
+    def send(self, letters: Sequence[DeadLetter]) -> None:
+        """See ``DeadLetters.send``."""
+        for batch in batches(letters, SQS_BATCH):
+            entries: list[Any] = [
+                {"Id": str(i), "MessageBody": _letter_body(letter)} for i, letter in enumerate(batch)
+            ]
+            answer = self._client.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
+            if failed := answer.get("Failed"):
+                raise Unavailable(f"the dead-letter queue refused {len(failed)}: {failed[0].get('Message')}")
+
+
+def _letter_body(letter: DeadLetter) -> str:
+    body = {**asdict(letter), "payload": base64.b64encode(letter.payload).decode()}
+    body["violations"] = list(letter.violations)
+    return json.dumps(body, separators=(",", ":"))
+
+
+class KinesisBackbone:
+    """``Backbone``: a Kinesis stream, ordered within a partition key."""
+
+    def __init__(self, client: KinesisClient, stream: str) -> None:
+        self._client = client
+        self._stream = stream
+
+    def put(self, records: Sequence[tuple[str, bytes]]) -> None:
+        """See ``Backbone.put``.
+
+        A throttled record is sent again together with all that follow it in its call, which may repeat some
+        but never puts a later event of a key before an earlier one.
+        """
+        for batch in self._calls(records):
+            left = batch
+            for _ in range(RETRIES):
+                entries: list[Any] = [{"PartitionKey": key, "Data": data} for key, data in left]
+                answer = self._client.put_records(StreamName=self._stream, Records=entries)
+                if not answer["FailedRecordCount"]:
+                    break
+                first = next(i for i, r in enumerate(answer["Records"]) if r.get("ErrorCode"))
+                left = left[first:]
+            else:
+                raise Unavailable(f"stream {self._stream} refused records {RETRIES} times")
+
+    @staticmethod
+    def _calls(records: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str, bytes]]]:
+        call: list[tuple[str, bytes]] = []
+        size = 0
+        for record in records:
+            weight = len(record[0]) + len(record[1])
+            if call and (len(call) == KINESIS_BATCH or size + weight > KINESIS_BYTES):
+                yield call
+                call, size = [], 0
+            call.append(record)
+            size += weight
+        if call:
+            yield call
+
+
+class EventBridgeBus:
+    """``Bus``: the structured CloudEvent is the ``detail``, its type the ``detail-type``."""
+
+    def __init__(self, client: EventBridgeClient, bus_name: str, source: str) -> None:
+        self._client = client
+        self._bus_name = bus_name
+        self._source = source
+
+    def put(self, events: Sequence[Mapping[str, Any]]) -> frozenset[int]:
+        """See ``Bus.put``."""
+        refused: set[int] = set()
+        for start in range(0, len(events), BUS_BATCH):
+            entries: list[Any] = [
+                {
+                    "EventBusName": self._bus_name,
+                    "Source": self._source,
+                    "DetailType": event["type"],
+                    "Detail": json.dumps(event, separators=(",", ":")),
+                }
+                for event in events[start : start + BUS_BATCH]
+            ]
+            answer = self._client.put_events(Entries=entries)
+            refused |= {start + i for i, entry in enumerate(answer["Entries"]) if entry.get("ErrorCode")}
+        return frozenset(refused)

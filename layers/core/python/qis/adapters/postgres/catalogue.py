@@ -1,0 +1,51 @@
+"""The catalogue as the functions see it: read whole when its revision changed, else kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qis.adapters.postgres.connection import Database
+from qis.application.ports import Catalogue
+from qis.domain.rules import RuleSet, parse_rules
+from qis.domain.series import Series, Source, parse_series, parse_source
+
+CHECK_EVERY = 0.25
+"""Seconds for which a revision is trusted without asking again."""
+
+
+class PostgresCatalogue:
+    """``CatalogueReader`` on PostgreSQL. ``monotonic`` gives seconds."""
+
+    def __init__(self, database: Database, monotonic: Callable[[], float]) -> None:
+        self._database = database
+        self._monotonic = monotonic
+        self._kept: Catalogue | None = None
+        self._checked = float("-inf")
+
+    def current(self) -> Catalogue:
+        """See ``CatalogueReader.current``. At most ``CHECK_EVERY`` seconds old."""
+        now = self._monotonic()
+        if self._kept is not None and now - self._checked < CHECK_EVERY:
+            return self._kept
+        connection = self._database.connect()
+        row = connection.execute("SELECT revision FROM catalogue_revision").fetchone()
+        assert row is not None
+        if self._kept is None or self._kept.revision != row[0]:
+            rows = connection.execute("SELECT kind, version, definition FROM catalogue").fetchall()
+            series: dict[str, Series] = {}
+            sources: dict[str, Source] = {}
+            rules: dict[str, RuleSet] = {}
+            for kind, version, definition in rows:
+                if kind == "series":
+                    one = parse_series(definition)
+                    series[one.reference_data_id] = one
+                elif kind == "source":
+                    source = parse_source(definition)
+                    sources[source.source] = source
+                else:
+                    rule_set = parse_rules(definition, version)
+                    rules[rule_set.rules] = rule_set
+            active = {name: source.active for name, source in sources.items()}
+            self._kept = Catalogue(row[0], series, sources, rules, active)
+        self._checked = now
+        return self._kept

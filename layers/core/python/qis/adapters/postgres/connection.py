@@ -1,0 +1,131 @@
+"""Reaching PostgreSQL: one kept connection per process, made when first used, made again when it broke."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from qis.settings import DatabaseEnvironment
+
+RDS_CA_BUNDLE = "/opt/python/qis/adapters/postgres/rds-global-bundle.pem"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the database is and how to be let in."""
+
+    host: str
+    port: int
+    database: str
+    user: str
+    auth: str = "trust"
+    region: str = ""
+
+    def __post_init__(self) -> None:
+        if self.auth == "trust" and not _is_loopback(self.host):
+            raise ValueError(f"auth 'trust' is for loopback only, not for {self.host}")
+
+    @classmethod
+    def of(cls, env: DatabaseEnvironment, region: str) -> Target:
+        """The target in a function's settings."""
+        return cls(
+            env.database_host,
+            env.database_port,
+            env.database_name,
+            env.database_user,
+            env.database_auth,
+            region,
+        )
+
+    def password(self) -> str | None:
+        """A token signed for this user with the process's role, good for 15 minutes; ``None`` for trust."""
+        if self.auth == "trust":
+            return None
+        import boto3
+
+        client = boto3.client("rds", region_name=self.region)
+        token: str = client.generate_db_auth_token(self.host, self.port, self.user, Region=self.region)
+        return token
+
+    def tls(self) -> dict[str, str]:
+        """Connection options that verify the server, everywhere but on loopback."""
+        if self.auth == "trust":
+            return {"sslmode": "disable"}
+        return {"sslmode": "verify-full", "sslrootcert": RDS_CA_BUNDLE}
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Database:
+    """A connection that is kept between calls, as a warm function keeps it.
+
+    ``transaction`` gives it inside a transaction and, where the server went away before anything was
+    sent, connects again once. An error during the work goes to the caller: only it knows whether
+    repeating is safe.
+    """
+
+    def __init__(self, target: Target, application: str) -> None:
+        self._target = target
+        self._application = application
+        self._connection: Connection | None = None
+
+    def connect(self) -> Connection:
+        """The kept connection, alive when it was last used; a new one where it is closed or broken."""
+        import psycopg
+
+        if self._connection is None or self._connection.closed or self._connection.broken:
+            tls: dict[str, Any] = {**self._target.tls()}
+            self._connection = psycopg.connect(
+                host=self._target.host,
+                port=self._target.port,
+                dbname=self._target.database,
+                user=self._target.user,
+                password=self._target.password(),
+                application_name=self._application,
+                connect_timeout=5,
+                autocommit=True,
+                options="-c statement_timeout=20s -c idle_in_transaction_session_timeout=20s -c timezone=UTC",
+                **tls,
+            )
+        return self._connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """The connection inside a transaction: committed at the end, rolled back on an error."""
+        import psycopg
+
+        connection = self.connect()
+        try:
+            connection.execute("BEGIN")
+        except psycopg.OperationalError:
+            self.close()
+            connection = self.connect()
+            connection.execute("BEGIN")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.closed or connection.broken:
+                self.close()
+            else:
+                connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Give the connection up."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

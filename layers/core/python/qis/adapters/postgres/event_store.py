@@ -1,0 +1,301 @@
+"""The event log on PostgreSQL.
+
+One transaction appends a batch: stream heads are moved conditionally, events are copied in, and the read
+models that must never lag are written from the same events. A stream whose head was moved by somebody else
+loses and stores nothing; the others of the batch are not disturbed.
+
+Order: an event's place is the pair (transaction id, sequence). Sequences are handed out before commit, so
+a reader of sequences alone would skip what commits late; below the horizon of running transactions
+(``pg_snapshot_xmin``) the pairs are final. The moment of recording is taken from the database clock after
+the transaction id is assigned, so that whoever waits for the transactions in flight at a moment has seen
+everything recorded up to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from qis.adapters.postgres import projections
+from qis.adapters.postgres.connection import Database
+from qis.application.ports import Append, Loaded, Neighbours, Outcome
+from qis.domain.events import VERSIONS, Event, Position, upcast
+from qis.domain.snap import Snap
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+COLUMNS = (
+    "event_id, type, type_version, stream, version, recorded_at, actor, correlation_id, causation_id, "
+    "data, tx, position"
+)
+
+_LOAD = f"""
+SELECT {COLUMNS} FROM (
+    SELECT h.stream AS head, h.first_at, h.recorded_at AS last_at
+    FROM stream_heads h WHERE h.stream IN (SELECT json_array_elements_text(%s::json))
+) heads
+CROSS JOIN LATERAL (
+    SELECT e.* FROM events e
+    WHERE e.stream = heads.head AND e.recorded_at BETWEEN heads.first_at AND heads.last_at
+) e
+ORDER BY stream, version
+"""  # noqa: S608 - the only thing interpolated is the constant list of columns
+
+_BEGIN_CLOCK = "SELECT pg_current_xact_id(), clock_timestamp()"
+
+_NEW_HEADS = """
+INSERT INTO stream_heads (stream, version, first_at, recorded_at)
+SELECT stream, moved, clock_timestamp(), clock_timestamp()
+FROM json_to_recordset(%s) AS x(stream text, moved integer) ORDER BY stream
+ON CONFLICT (stream) DO NOTHING RETURNING stream
+"""
+
+# Rows are locked in order of their names, so that two batches cannot deadlock; a lost wait re-checks
+# the version before it moves anything.
+_MOVE_HEADS = """
+WITH x AS (SELECT * FROM json_to_recordset(%s) AS x(stream text, expected integer, moved integer)),
+locked AS (
+    SELECT h.stream, x.moved, h.recorded_at FROM stream_heads h JOIN x USING (stream)
+    WHERE h.version = x.expected ORDER BY h.stream FOR UPDATE OF h
+)
+UPDATE stream_heads h SET version = l.moved, recorded_at = greatest(clock_timestamp(), h.recorded_at)
+FROM locked l WHERE h.stream = l.stream RETURNING h.stream, l.recorded_at
+"""
+
+_COPY = (
+    "COPY events (event_id, type, type_version, stream, version, recorded_at, actor, correlation_id, "
+    "causation_id, data) FROM STDIN"
+)
+
+_NEIGHBOURS = """
+WITH k AS (SELECT * FROM json_to_recordset(%s) AS k(id text, ns bigint))
+SELECT k.id, k.ns, official.snap_ns, official.value, held.snap_ns, held.value, following.snaps
+FROM k
+LEFT JOIN LATERAL (
+    SELECT snap_ns, value FROM decisions d
+    WHERE d.reference_data_id = k.id AND d.snap_ns < k.ns AND d.status = 'official'
+    ORDER BY snap_ns DESC LIMIT 1
+) official ON true
+LEFT JOIN LATERAL (
+    SELECT snap_ns, value FROM decisions d
+    WHERE d.reference_data_id = k.id AND d.snap_ns < k.ns AND d.status = 'suspect'
+      AND d.snap_ns > coalesce(official.snap_ns, -9223372036854775807)
+    ORDER BY snap_ns DESC LIMIT 1
+) held ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(snap_ns ORDER BY snap_ns) AS snaps FROM decisions d
+    WHERE d.reference_data_id = k.id AND d.snap_ns > k.ns AND d.snap_ns <= (
+        SELECT min(snap_ns) FROM decisions n
+        WHERE n.reference_data_id = k.id AND n.snap_ns > k.ns AND n.status = 'official'
+        UNION ALL SELECT 9223372036854775807 ORDER BY 1 LIMIT 1
+    )
+) following ON true
+"""
+
+WAKE_CHANNEL = "qis_events"
+
+
+def event_id(stream: str, version: int) -> UUID:
+    """The identity of an event follows from its place, so a repeated append cannot make a second one."""
+    digest = blake2b(f"{stream}#{version}".encode(), digest_size=16, person=b"qis-event-v1").digest()
+    return UUID(bytes=digest)
+
+
+def event_of(row: Sequence[Any]) -> Event:
+    """An event from a row of ``COLUMNS``, its data in the newest version of the type."""
+    type_, type_version = row[1], row[2]
+    return Event(
+        event_id=row[0],
+        type=type_,
+        type_version=VERSIONS.get(type_, type_version),
+        stream=row[3],
+        version=row[4],
+        recorded_at=row[5],
+        actor=row[6],
+        correlation_id=row[7],
+        causation_id=row[8],
+        data=upcast(type_, type_version, row[9]),
+        position=Position(int(row[10]), row[11]),
+    )
+
+
+class PostgresEventStore:
+    """``EventStore`` on PostgreSQL. Not for concurrent use by threads: one per process or worker."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self, streams: Collection[str]) -> Mapping[str, Loaded]:
+        """See ``EventStore.load``."""
+        if not streams:
+            return {}
+        rows = self._database.connect().execute(_LOAD, (json.dumps(sorted(streams)),)).fetchall()
+        grouped: dict[str, list[Event]] = {}
+        for row in rows:
+            grouped.setdefault(row[3], []).append(event_of(row))
+        return {stream: Loaded(events[-1].version, events) for stream, events in grouped.items()}
+
+    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+        """See ``EventStore.append``."""
+        with self._database.transaction() as connection:
+            lost, recorded_at = _move_heads(connection, appends)
+            won = [a for a in appends if a.stream not in lost]
+            if won:
+                _copy(connection, won, recorded_at)
+                projections.project_inline(connection, won, recorded_at)
+            if outcomes:
+                _keep_outcomes(connection, [o for o in outcomes if o.stream not in lost], recorded_at)
+            if won:
+                connection.execute(f"NOTIFY {WAKE_CHANNEL}")
+        return lost
+
+    def neighbours(self, keys: Collection[tuple[str, Snap]]) -> Mapping[tuple[str, Snap], Neighbours]:
+        """See ``EventStore.neighbours``."""
+        wanted = json.dumps([{"id": i, "ns": s.ns} for i, s in sorted(keys)])
+        found: dict[tuple[str, Snap], Neighbours] = {}
+        for id_, ns, o_ns, o_value, h_ns, h_value, after in self._database.connect().execute(
+            _NEIGHBOURS, (wanted,)
+        ):
+            before: list[tuple[Snap, Decimal, bool]] = []
+            if o_ns is not None:
+                before.append((Snap(o_ns), o_value, True))
+            if h_ns is not None and h_value is not None:
+                before.append((Snap(h_ns), h_value, False))
+            found[id_, Snap(ns)] = Neighbours(before, [Snap(n) for n in after or ()])
+        return found
+
+    def issue(self, issue_id: UUID) -> tuple[str, Snap] | None:
+        """See ``EventStore.issue``."""
+        row = (
+            self._database.connect()
+            .execute("SELECT reference_data_id, snap_ns FROM exceptions WHERE issue_id = %s", (issue_id,))
+            .fetchone()
+        )
+        return None if row is None else (row[0], Snap(row[1]))
+
+
+def _move_heads(connection: Connection, appends: Sequence[Append]) -> tuple[frozenset[str], datetime]:
+    """Move the heads that are still where they were expected; the streams that lost, and the moment."""
+    expected: dict[str, int] = {}
+    moves: dict[str, int] = {}
+    for append in appends:
+        expected.setdefault(append.stream, append.expected_version)
+        moves[append.stream] = append.expected_version + len(append.events)
+    new = [{"stream": s, "moved": moves[s]} for s, at in expected.items() if at == 0]
+    old = [{"stream": s, "expected": at, "moved": moves[s]} for s, at in expected.items() if at > 0]
+    moved: set[str] = set()
+    with connection.pipeline():
+        clock = connection.execute(_BEGIN_CLOCK)
+        inserted = connection.execute(_NEW_HEADS, (json.dumps(new),)) if new else None
+        updated = connection.execute(_MOVE_HEADS, (json.dumps(old),)) if old else None
+    row = clock.fetchone()
+    assert row is not None
+    recorded_at: datetime = row[1]
+    if inserted is not None:
+        moved |= {r[0] for r in inserted}
+    if updated is not None:
+        for stream, last in updated:
+            moved.add(stream)
+            # A clock that stepped back must not put an event before its predecessor.
+            recorded_at = max(recorded_at, last + timedelta(microseconds=1))
+    return frozenset(expected.keys() - moved), recorded_at
+
+
+def _copy(connection: Connection, appends: Sequence[Append], recorded_at: datetime) -> None:
+    moment = recorded_at.isoformat()
+    lines: list[str] = []
+    for append in appends:
+        actor, correlation = _escape(append.actor), _escape(append.correlation_id)
+        cause = r"\N" if append.causation_id is None else str(append.causation_id)
+        stream = _escape(append.stream)
+        for version, event in enumerate(append.events, append.expected_version + 1):
+            body = json.dumps(event.data, separators=(",", ":"))
+            lines.append(
+                f"{event_id(append.stream, version)}\t{event.type}\t{VERSIONS[event.type]}\t{stream}\t{version}"
+                f"\t{moment}\t{actor}\t{correlation}\t{cause}\t{_escape(body)}\n"
+            )
+    with connection.cursor().copy(_COPY) as copy:
+        copy.write("".join(lines))
+
+
+def _escape(text: str) -> str:
+    """``text`` in the text format of COPY."""
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+_COUNT = """
+INSERT INTO loads AS l (load_id, accepted, duplicates, rejected, started_at, updated_at)
+SELECT load_id, accepted, duplicates, rejected, %(at)s, %(at)s
+FROM json_to_recordset(%(counts)s) AS x(load_id text, accepted bigint, duplicates bigint, rejected bigint)
+ORDER BY load_id
+ON CONFLICT (load_id) DO UPDATE SET accepted = l.accepted + excluded.accepted,
+    duplicates = l.duplicates + excluded.duplicates, rejected = l.rejected + excluded.rejected,
+    updated_at = excluded.updated_at
+"""
+
+_KEEP = """
+INSERT INTO ingest_outcomes (record_id, load_id, outcome, claim_id, violations, payload, recorded_at)
+SELECT record_id, load_id, outcome, claim_id, violations, decode(payload, 'hex'), %s
+FROM json_to_recordset(%s) AS x(record_id text, load_id text, outcome text, claim_id uuid,
+                                violations jsonb, payload text)
+ORDER BY record_id
+ON CONFLICT (record_id) DO NOTHING RETURNING load_id, outcome
+"""
+
+_FORGET = """
+DELETE FROM ingest_outcomes WHERE record_id IN (SELECT json_array_elements_text(%s::json))
+RETURNING load_id, outcome
+"""
+
+
+def _keep_outcomes(connection: Connection, outcomes: Sequence[Outcome], at: datetime) -> None:
+    """Count each record once, however often it is delivered.
+
+    An accepted record is counted by the append that stored its event, which happens once. Of the others
+    the first outcome is kept under the record's id; a redelivery finds it and is not counted again.
+    """
+    counts: dict[str, dict[str, int]] = {}
+
+    def count(load_id: str, kind: str, by: int) -> None:
+        load = counts.setdefault(load_id, {"accepted": 0, "duplicate": 0, "rejected": 0})
+        load[kind] += by
+
+    redriven = [o.record_id for o in outcomes if o.redriven]
+    if redriven:
+        for load_id, kind in connection.execute(_FORGET, (json.dumps(redriven),)):
+            count(load_id, kind, -1)
+    kept = [
+        {
+            "record_id": o.record_id,
+            "load_id": o.load_id,
+            "outcome": o.kind,
+            "claim_id": None if o.claim_id is None else str(o.claim_id),
+            "violations": list(o.violations) or None,
+            "payload": o.payload.hex(),
+        }
+        for o in outcomes
+        if o.kind != "accepted"
+    ]
+    if kept:
+        for load_id, kind in connection.execute(_KEEP, (at, json.dumps(kept))):
+            count(load_id, kind, 1)
+    for outcome in outcomes:
+        if outcome.kind == "accepted":
+            count(outcome.load_id, "accepted", 1)
+    rows = [
+        {
+            "load_id": load_id,
+            "accepted": c["accepted"],
+            "duplicates": c["duplicate"],
+            "rejected": c["rejected"],
+        }
+        for load_id, c in counts.items()
+    ]
+    if rows:
+        connection.execute(_COUNT, {"at": at, "counts": json.dumps(rows)})

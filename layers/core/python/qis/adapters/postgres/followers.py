@@ -1,0 +1,106 @@
+"""Followers: reading the log in its gap-free order, one reader per name, with a durable checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from qis.adapters.postgres.event_store import COLUMNS, WAKE_CHANNEL, event_of
+from qis.domain.events import START, Event, Position
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+# Pairs below the horizon of running transactions are final: whoever commits later comes after them.
+_READ = f"""
+SELECT {COLUMNS} FROM events
+WHERE (tx, position) > (%s::xid8, %s) AND tx < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY tx, position LIMIT %s
+"""  # noqa: S608 - the only thing interpolated is the constant list of columns
+
+_READ_TYPES = _READ.replace("ORDER BY", "AND type = ANY(%s) ORDER BY")
+
+_LAG = """
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::float8 FROM (
+    SELECT recorded_at FROM events WHERE (tx, position) > (%s::xid8, %s) ORDER BY tx, position LIMIT 1
+) oldest
+"""
+
+
+class PostgresFollower:
+    """``FollowerLog`` on PostgreSQL, under a lock that lets one process at a time follow."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+        self._position: Position | None = None
+
+    def acquire(self, wait: bool) -> bool:
+        """Become the one active reader of this name until the connection ends.
+
+        Args:
+            wait: wait for the present one to end (bounded by the statement timeout), else just try.
+        """
+        from psycopg.errors import QueryCanceled
+
+        if not wait:
+            row = self._connection.execute(
+                "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (self._lock_name,)
+            ).fetchone()
+            return row is not None and bool(row[0])
+        with suppress(QueryCanceled):
+            self._connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (self._lock_name,))
+            return True
+        return False
+
+    @property
+    def _lock_name(self) -> str:
+        return f"qis follower {self._name}"
+
+    def checkpoint(self) -> Position:
+        """See ``FollowerLog.checkpoint``."""
+        if self._position is None:
+            row = self._connection.execute(
+                "SELECT tx, position FROM followers WHERE name = %s", (self._name,)
+            ).fetchone()
+            self._position = START if row is None else Position(int(row[0]), row[1])
+        return self._position
+
+    def read(self, after: Position, limit: int, types: Collection[str] = ()) -> Sequence[Event]:
+        """See ``FollowerLog.read``."""
+        place = (str(after.tx), after.sequence)
+        if types:
+            rows = self._connection.execute(_READ_TYPES, (*place, sorted(types), limit))
+        else:
+            rows = self._connection.execute(_READ, (*place, limit))
+        return [event_of(row) for row in rows]
+
+    def move(self, to: Position, at: datetime) -> None:
+        """See ``FollowerLog.move``."""
+        self._connection.execute(
+            "INSERT INTO followers (name, tx, position, updated_at) VALUES (%s, %s::xid8, %s, %s)"
+            " ON CONFLICT (name) DO UPDATE SET tx = excluded.tx, position = excluded.position,"
+            " updated_at = excluded.updated_at",
+            (self._name, str(to.tx), to.sequence, at),
+        )
+        self._position = to
+
+    def lag_seconds(self) -> float:
+        """Age of the oldest event not yet followed; 0 where there is none."""
+        at = self.checkpoint()
+        row = self._connection.execute(_LAG, (str(at.tx), at.sequence)).fetchone()
+        assert row is not None
+        return float(row[0])
+
+    def listen(self) -> None:
+        """Ask to be woken by appends."""
+        self._connection.execute(f"LISTEN {WAKE_CHANNEL}")
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until an append wakes this follower, at most ``seconds``. Whether it was woken."""
+        woken = False
+        for _ in self._connection.notifies(timeout=seconds, stop_after=1):
+            woken = True
+        return woken

@@ -1,0 +1,1 @@
+DROP TABLE quality_facts, receipts, ingest_outcomes, loads;

@@ -1,0 +1,322 @@
+"""Ingest: delivered records to claims in the log, each accounted for exactly once.
+
+A record ends as accepted (an event), duplicate (its claim is known from another record) or rejected (a
+broken rule, kept with its payload and dead-lettered). A redelivery of the same record changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from qis.application.ports import (
+    EMPTY,
+    Append,
+    Catalogue,
+    CatalogueReader,
+    Contended,
+    DeadLetter,
+    DeadLetters,
+    EventStore,
+    Outcome,
+    RawStore,
+    Receipts,
+)
+from qis.domain.claims import Claim, parse_claim
+from qis.domain.errors import Conflict, InvalidInput, Violation, refuse, shown
+from qis.domain.events import DATA_INGESTED, NewEvent, value_stream
+
+ATTEMPTS = 8
+MAX_BYTES = 65_536
+"""Largest claim record; a claim is a few hundred bytes."""
+MAX_REST_CLAIMS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One record as a stream or a request brought it."""
+
+    record_id: str
+    """Identity of the record if its body names none: the same for every redelivery."""
+    load_id: str
+    """Load that it counts under if its body names none."""
+    payload: bytes
+    redriven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    claim: Claim
+    record_id: str
+    load_id: str
+    index: int
+    redriven: bool
+
+
+def decode(payload: bytes) -> Any:
+    """JSON with exact decimals; constants such as NaN and repeated keys are refused.
+
+    Raises:
+        InvalidInput: rules ``max-bytes``, ``json``, ``finite``, ``distinct-keys``.
+    """
+    if len(payload) > MAX_BYTES:
+        raise refuse("record", f"({len(payload)} bytes)", "max-bytes", f"is larger than {MAX_BYTES} bytes")
+    try:
+        return json.loads(
+            payload,
+            parse_float=Decimal,
+            parse_int=_integer,
+            parse_constant=_constant,
+            object_pairs_hook=_distinct,
+        )
+    except (ValueError, RecursionError) as error:
+        raise refuse(
+            "record",
+            shown(payload[:80].decode("utf-8", "replace")),
+            "json",
+            f"is not JSON ({type(error).__name__})",
+        ) from error
+
+
+def _integer(text: str) -> int | Decimal:
+    return int(text) if len(text) < 40 else Decimal(text)
+
+
+def _constant(name: str) -> Any:
+    raise refuse("value", name, "finite", "is not a finite number")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [k for k, _ in pairs]
+        twice = next(k for k in names if names.count(k) > 1)
+        raise refuse(shown(twice), "", "distinct-keys", "is given more than once")
+    return found
+
+
+class Ingest:
+    """The use case. One instance per process."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        catalogue: CatalogueReader,
+        raw: RawStore,
+        dead_letters: DeadLetters,
+        receipts: Receipts,
+        new_id: Callable[[], UUID],
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._raw = raw
+        self._dead_letters = dead_letters
+        self._receipts = receipts
+        self._new_id = new_id
+        self._uploads = ThreadPoolExecutor(1, thread_name_prefix="raw")
+
+    def deliveries(self, batch: Sequence[Delivery]) -> dict[str, int]:
+        """Take a batch from a stream, durably.
+
+        Returns:
+            How many records ended as ``accepted``, ``duplicate``, ``rejected`` or ``redelivered``.
+
+        Raises:
+            Contended, Unavailable: nothing may be assumed; redelivering the whole batch is safe.
+        """
+        outcomes = self._take(batch, None)
+        letters = [
+            DeadLetter(o.record_id, o.load_id, _reason(o), o.violations, o.payload)
+            for o in outcomes.values()
+            if o.kind == "rejected"
+        ]
+        # After the commit, before the acknowledgement: a crash in between redelivers, and sends again.
+        if letters:
+            self._dead_letters.send(letters)
+        counts = {"accepted": 0, "duplicate": 0, "rejected": 0}
+        for outcome in outcomes.values():
+            counts[outcome.kind] += 1
+        return {**counts, "redelivered": len(batch) - len(outcomes)}
+
+    def submit(
+        self, claims: list[object], actor: str, correlation_id: str, idempotency_key: str | None
+    ) -> dict[str, Any]:
+        """Take claims of a REST request, durably, and answer with a receipt.
+
+        Raises:
+            InvalidInput: no claims, or too many.
+            Conflict: the idempotency key was used for another request.
+        """
+        if not 1 <= len(claims) <= MAX_REST_CLAIMS:
+            raise refuse("claims", f"({len(claims)})", "count", f"is not 1 to {MAX_REST_CLAIMS} claims")
+        payloads = [_encode(c) for c in claims]
+        digest = sha256(b"\n".join(payloads)).digest()
+        if idempotency_key is not None:
+            known = self._receipts.find(actor, idempotency_key)
+            if known is not None:
+                if known[0] != digest:
+                    raise Conflict("the idempotency key was used for another request")
+                return known[1]
+        receipt = self._new_id()
+        batch = [Delivery(f"{receipt}:{i}", str(receipt), p) for i, p in enumerate(payloads)]
+        outcomes = self._take(batch, actor)
+        answer = {
+            "receipt": str(receipt),
+            "correlation_id": correlation_id,
+            "status": "stored",
+            **{
+                f"{name}": sum(o.kind == kind for o in outcomes.values())
+                for name, kind in (
+                    ("accepted", "accepted"),
+                    ("duplicates", "duplicate"),
+                    ("rejected", "rejected"),
+                )
+            },
+            "claims": [_claim_answer(i, outcomes[i]) for i in range(len(batch))],
+        }
+        return self._receipts.keep(receipt, actor, idempotency_key, digest, answer)
+
+    def _take(self, batch: Sequence[Delivery], actor: str | None) -> dict[int, Outcome]:
+        """Outcomes by index in the batch; a redelivered record has none."""
+        upload = self._uploads.submit(self._raw.put, [d.payload for d in batch])
+        catalogue = self._catalogue.current()
+        outcomes: dict[int, Outcome] = {}
+        accepted: list[_Accepted] = []
+        for index, delivery in enumerate(batch):
+            taken = _examine(index, delivery, catalogue)
+            if isinstance(taken, Outcome):
+                outcomes[index] = taken
+            else:
+                accepted.append(taken)
+        uri = upload.result()
+        fresh = outcomes
+        for _ in range(ATTEMPTS):
+            appends, decided = self._decide(accepted, uri, actor)
+            outcomes |= decided
+            lost = self._store.append(appends, list({**fresh, **decided}.values()))
+            if not lost:
+                return outcomes
+            fresh = {}
+            accepted = [
+                a for a in accepted if value_stream(a.claim.reference_data_id, a.claim.snap.text) in lost
+            ]
+        raise Contended(f"{len(accepted)} claims lost to other writers {ATTEMPTS} times")
+
+    def _decide(
+        self, accepted: Iterable[_Accepted], uri: str, actor: str | None
+    ) -> tuple[list[Append], dict[int, Outcome]]:
+        streams: dict[str, list[_Accepted]] = {}
+        for item in accepted:
+            stream = value_stream(item.claim.reference_data_id, item.claim.snap.text)
+            streams.setdefault(stream, []).append(item)
+        loaded = self._store.load(streams.keys())
+        appends: list[Append] = []
+        outcomes: dict[int, Outcome] = {}
+        for stream, items in streams.items():
+            found = loaded.get(stream, EMPTY)
+            known = {
+                UUID(e.data["claim_id"]): e.data["record_id"] for e in found.events if e.type == DATA_INGESTED
+            }
+            version = found.version
+            for item in items:
+                claim_id = item.claim.claim_id
+                if claim_id in known:
+                    if known[claim_id] != item.record_id:
+                        outcomes[item.index] = _outcome(item, "duplicate", None)
+                    continue
+                known[claim_id] = item.record_id
+                outcomes[item.index] = _outcome(item, "accepted", stream)
+                appends.append(
+                    Append(
+                        stream=stream,
+                        expected_version=version,
+                        events=[_event(item, uri)],
+                        actor=actor or f"feed:{item.claim.source}",
+                        correlation_id=item.load_id,
+                    )
+                )
+                version += 1
+        return appends, outcomes
+
+
+def _examine(index: int, delivery: Delivery, catalogue: Catalogue) -> _Accepted | Outcome:
+    record_id, load_id = delivery.record_id, delivery.load_id
+    try:
+        body = decode(delivery.payload)
+        if isinstance(body, Mapping):
+            record_id = _own_id(body, "record_id", record_id)
+            load_id = _own_id(body, "correlation_id", load_id)
+        claim = parse_claim(body, catalogue.series, catalogue.active)
+    except InvalidInput as refusal:
+        return Outcome(
+            record_id=record_id,
+            load_id=load_id,
+            kind="rejected",
+            violations=[v.as_json() for v in refusal.violations],
+            payload=delivery.payload,
+            redriven=delivery.redriven,
+        )
+    return _Accepted(claim, record_id, load_id, index, delivery.redriven)
+
+
+def _own_id(body: Mapping[str, Any], name: str, default: str) -> str:
+    value = body.get(name)
+    if value is None:
+        return default
+    if (
+        not isinstance(value, str)
+        or not 1 <= len(value) <= 128
+        or not value.isascii()
+        or not value.isprintable()
+    ):
+        raise InvalidInput(
+            Violation(name, shown(value), "identifier", "is not 1 to 128 printable ASCII characters")
+        )
+    return value
+
+
+def _event(item: _Accepted, uri: str) -> NewEvent:
+    body = item.claim.as_json()
+    body["record_id"] = item.record_id
+    body["raw"] = {"uri": uri, "index": item.index}
+    return NewEvent(DATA_INGESTED, body)
+
+
+def _outcome(item: _Accepted, kind: str, stream: str | None) -> Outcome:
+    return Outcome(
+        record_id=item.record_id,
+        load_id=item.load_id,
+        kind="accepted" if kind == "accepted" else "duplicate",
+        stream=stream,
+        claim_id=item.claim.claim_id,
+        redriven=item.redriven,
+    )
+
+
+def _reason(outcome: Outcome) -> str:
+    return "; ".join(f"{v['field']}: {v['message']} [{v['rule']}]" for v in outcome.violations)
+
+
+def _encode(claim: object) -> bytes:
+    return json.dumps(claim, default=_plain, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _claim_answer(index: int, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "index": index,
+        "outcome": outcome.kind,
+        "claim_id": None if outcome.claim_id is None else str(outcome.claim_id),
+        "violations": list(outcome.violations),
+    }

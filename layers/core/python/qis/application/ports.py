@@ -1,0 +1,208 @@
+"""What the use cases need from outside, as protocols with named errors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from qis.domain.errors import QisError
+from qis.domain.events import Event, NewEvent, Position
+from qis.domain.rules import RuleSet
+from qis.domain.series import Series, Source
+from qis.domain.snap import Snap
+
+
+class Unavailable(QisError):
+    """A part outside did not answer; nothing is known to have changed and repeating is safe."""
+
+    slug = "unavailable"
+
+
+class Contended(QisError):
+    """Other writers kept winning; repeating later is safe."""
+
+    slug = "contended"
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events for one stream, at the version on which they were decided. A batch may hold several for one
+    stream, in order; they win or lose together."""
+
+    stream: str
+    expected_version: int
+    events: Sequence[NewEvent]
+    actor: str
+    correlation_id: str
+    causation_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one delivered record. An accepted one names the stream that took it, so that it is
+    counted only if that stream's append won."""
+
+    record_id: str
+    load_id: str
+    kind: Literal["accepted", "duplicate", "rejected"]
+    stream: str | None = None
+    claim_id: UUID | None = None
+    violations: Sequence[Mapping[str, str]] = ()
+    payload: bytes = b""
+    redriven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A stream as read: its version and its events in order."""
+
+    version: int
+    events: Sequence[Event]
+
+
+EMPTY = Loaded(0, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Decisions around a snap: what its move is measured against, and who is measured against it."""
+
+    before: Sequence[tuple[Snap, Any, bool]] = ()
+    """``(snap, value, official)``: the nearest official one, and the nearest held one if nearer."""
+    after: Sequence[Snap] = ()
+    """The following snaps up to and including the first official one."""
+
+
+class EventStore(Protocol):
+    """The append-only log."""
+
+    def load(self, streams: Collection[str]) -> Mapping[str, Loaded]:
+        """Streams with their events, in one round trip; a stream that does not exist is left out."""
+        ...
+
+    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+        """Append durably, in one transaction, with the read models that follow inline.
+
+        Returns:
+            The streams that lost to another writer: nothing of theirs was stored, the rest was.
+        """
+        ...
+
+    def neighbours(self, keys: Collection[tuple[str, Snap]]) -> Mapping[tuple[str, Snap], Neighbours]:
+        """Decisions before and after each ``(reference_data_id, snap)``, in one round trip."""
+        ...
+
+    def issue(self, issue_id: UUID) -> tuple[str, Snap] | None:
+        """The value that an exception is about."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Registered series, sources and rules, as of one revision."""
+
+    revision: int
+    series: Mapping[str, Series]
+    sources: Mapping[str, Source]
+    rules: Mapping[str, RuleSet]
+    active: Mapping[str, bool] = field(default_factory=dict)
+    """Sources, each with whether claims of it are taken."""
+
+
+class CatalogueReader(Protocol):
+    """The catalogue, read again only when it changed."""
+
+    def current(self) -> Catalogue: ...
+
+
+class RawStore(Protocol):
+    """Raw payloads, kept for ever and linked from the events."""
+
+    def put(self, payloads: Sequence[bytes]) -> str:
+        """Keep a batch durably. Returns its URI; the same batch has the same URI."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that can not be processed as it is, with the reason."""
+
+    record_id: str
+    load_id: str
+    reason: str
+    violations: Sequence[Mapping[str, str]]
+    payload: bytes
+
+
+class DeadLetters(Protocol):
+    """The queue of records to be looked at and redriven."""
+
+    def send(self, letters: Sequence[DeadLetter]) -> None:
+        """Queue all of them.
+
+        Raises:
+            Unavailable: some could not be queued.
+        """
+        ...
+
+
+class Receipts(Protocol):
+    """Answers given to REST submissions, by receipt and by idempotency key."""
+
+    def find(self, actor: str, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
+        """The request hash and answer first given under this key."""
+        ...
+
+    def keep(
+        self,
+        receipt: UUID,
+        actor: str,
+        idempotency_key: str | None,
+        request_hash: bytes,
+        answer: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Keep the answer; where another request with the key was first, its answer."""
+        ...
+
+
+class Bus(Protocol):
+    """The event bus of the consuming domains."""
+
+    def put(self, events: Sequence[Mapping[str, Any]]) -> frozenset[int]:
+        """Send CloudEvents. Returns the indexes of those that were not taken."""
+        ...
+
+
+class Backbone(Protocol):
+    """The stream of internal events, ordered by series."""
+
+    def put(self, records: Sequence[tuple[str, bytes]]) -> None:
+        """Send ``(partition key, record)`` pairs; order is kept within a key.
+
+        Raises:
+            Unavailable: not all were taken; those after the first refused one may be missing.
+        """
+        ...
+
+
+class FollowerLog(Protocol):
+    """Reading the log in its gap-free order, with a durable checkpoint."""
+
+    def read(self, after: Position, limit: int, types: Collection[str] = ()) -> Sequence[Event]:
+        """Events after a position that no running transaction can still precede, in order."""
+        ...
+
+    def checkpoint(self) -> Position: ...
+
+    def move(self, to: Position, at: datetime) -> None: ...
+
+
+def by_stream(events: Iterable[Event]) -> dict[str, list[Event]]:
+    """Events grouped by stream, order kept."""
+    grouped: dict[str, list[Event]] = {}
+    for event in events:
+        grouped.setdefault(event.stream, []).append(event)
+    return grouped

@@ -1,0 +1,143 @@
+"""A claim: what one source says a series was worth at one snap.
+
+A claim's identity is its content, so the same row twice is one claim, whoever delivers it and when. Among
+several claims of one source for one snap, the one received last counts, ties broken by identity; both
+are facts of the claims themselves, so arrival order has no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+from qis.domain.errors import refuse
+from qis.domain.numbers import decimal_text, parse_decimal
+from qis.domain.series import Series, check_currency, check_fields, check_id, check_slug, check_value
+from qis.domain.snap import Snap, parse_instant, parse_snap
+
+REQUIRED = {"snap", "reference_data_id", "source", "value"}
+OPTIONAL = {"volume", "received_at", "currency", "unit", "attribute", "correlation_id", "record_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A validated claim. ``received_at`` is when the collector had it from the provider."""
+
+    claim_id: UUID
+    reference_data_id: str
+    snap: Snap
+    source: str
+    value: Decimal
+    volume: Decimal | None
+    received_at: Snap | None
+
+    @property
+    def order(self) -> tuple[int, bytes]:
+        """Later is greater: by reception, then by identity. A claim without reception time is earliest."""
+        return (self.received_at.ns if self.received_at else -(2**63), self.claim_id.bytes)
+
+    def as_json(self) -> dict[str, Any]:
+        """The claim's part of a ``DataIngested`` event."""
+        body: dict[str, Any] = {
+            "claim_id": str(self.claim_id),
+            "reference_data_id": self.reference_data_id,
+            "snap": self.snap.text,
+            "source": self.source,
+            "value": decimal_text(self.value),
+        }
+        if self.volume is not None:
+            body["volume"] = decimal_text(self.volume)
+        if self.received_at is not None:
+            body["received_at"] = self.received_at.text
+        return body
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Claim:
+        """The claim in a stored ``DataIngested`` event."""
+        volume, received = body.get("volume"), body.get("received_at")
+        return cls(
+            claim_id=UUID(body["claim_id"]),
+            reference_data_id=body["reference_data_id"],
+            snap=parse_instant(body["snap"], "snap"),
+            source=body["source"],
+            value=Decimal(body["value"]),
+            volume=None if volume is None else Decimal(volume),
+            received_at=None if received is None else parse_instant(received, "received_at"),
+        )
+
+
+def claim_identity(
+    reference_data_id: str, snap: Snap, source: str, value: Decimal, received_at: Snap | None
+) -> UUID:
+    """Identity by content. ``1.10`` and ``1.1`` are the same claim: the number is, the digits are not."""
+    number = format(value.normalize(), "f")
+    text = "\n".join(
+        (reference_data_id, str(snap.ns), source, number, str(received_at.ns) if received_at else "")
+    )
+    return UUID(bytes=blake2b(text.encode(), digest_size=16, person=b"qis-claim-v1").digest())
+
+
+def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping[str, bool]) -> Claim:
+    """A claim as decoded from the wire, against the registered series and sources.
+
+    Args:
+        given: the decoded JSON object or file row.
+        series_of: registered series by identifier.
+        sources: registered sources, each with whether it is active.
+
+    Raises:
+        InvalidInput: naming field, value and rule: unknown field, unknown series or source, naive time,
+            wrong snap time, wrong currency or unit, not a finite decimal, too many digits, wrong sign.
+    """
+    body = check_fields(given, "", REQUIRED, OPTIONAL)
+    series = series_of.get(check_id(body["reference_data_id"]))
+    if series is None:
+        raise refuse("reference_data_id", body["reference_data_id"], "known-series", "is not registered")
+    source = _checked_source(body["source"], sources)
+    _check_semantics(body, series)
+    value = parse_decimal(body["value"], "value")
+    check_value(series, value)
+    snap = parse_snap(body["snap"], series.semantics.snap_time)
+    volume, received = body.get("volume"), body.get("received_at")
+    received_at = None if received is None else parse_instant(received, "received_at")
+    return Claim(
+        claim_id=claim_identity(series.reference_data_id, snap, source, value, received_at),
+        reference_data_id=series.reference_data_id,
+        snap=snap,
+        source=source,
+        value=value,
+        volume=None if volume is None else _checked_volume(volume),
+        received_at=received_at,
+    )
+
+
+def _checked_source(value: object, sources: Mapping[str, bool]) -> str:
+    source = check_slug(value, "source")
+    active = sources.get(source)
+    if active is None:
+        raise refuse("source", source, "known-source", "is not registered")
+    if not active:
+        raise refuse("source", source, "active-source", "is paused")
+    return source
+
+
+def _checked_volume(value: object) -> Decimal:
+    volume = parse_decimal(value, "volume")
+    if volume < 0:
+        raise refuse("volume", str(volume), "not-negative", "is negative")
+    return volume
+
+
+def _check_semantics(body: Mapping[str, Any], series: Series) -> None:
+    semantics = series.semantics
+    currency = body.get("currency")
+    if currency is not None and check_currency(currency, "currency") != semantics.currency:
+        raise refuse("currency", currency, "series-currency", f"the series is in {semantics.currency}")
+    for field, wanted in (("unit", semantics.unit), ("attribute", semantics.attribute)):
+        value = body.get(field)
+        if value is not None and value != wanted:
+            raise refuse(field, value, f"series-{field}", f"the series has {wanted or 'none'}")

@@ -1,0 +1,70 @@
+"""What the domain refuses, and how it says so: the field, the value and the rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_SHOWN = 80
+
+
+def shown(value: object) -> str:
+    """``value`` as it may appear in a message: short and printable, so hostile input stays harmless."""
+    text = value if isinstance(value, str) else repr(value)
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: _SHOWN + 1])
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule. ``field`` is the name in the input, ``rule`` a stable slug."""
+
+    field: str
+    value: str
+    rule: str
+    message: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"field": self.field, "value": self.value, "rule": self.rule, "message": self.message}
+
+
+class QisError(Exception):
+    """Base of every refusal. ``slug`` is stable and becomes the problem type."""
+
+    slug = "error"
+
+
+class InvalidInput(QisError):
+    """The input breaks one or more rules; nothing was changed."""
+
+    slug = "invalid-input"
+
+    def __init__(self, *violations: Violation) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.message} [{v.rule}]" for v in violations))
+        self.violations = violations
+
+
+class NotFound(QisError):
+    """What was asked for does not exist; ``reason`` says why there is no data."""
+
+    slug = "not-found"
+
+    def __init__(self, message: str, reason: str = "not-found") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Conflict(QisError):
+    """The request contradicts the present state (say, an exception that is already closed)."""
+
+    slug = "conflict"
+
+
+class FourEyes(QisError):
+    """The person who submitted may not approve."""
+
+    slug = "four-eyes"
+
+
+def refuse(field: str, value: object, rule: str, message: str) -> InvalidInput:
+    """An ``InvalidInput`` with one violation, ready to raise."""
+    return InvalidInput(Violation(field, shown(value), rule, message))

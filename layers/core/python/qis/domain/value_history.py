@@ -1,0 +1,380 @@
+"""The aggregate of one series at one snap: its claims, decisions, official versions and exceptions.
+
+Folding the stream gives the state; the methods decide which events follow and change nothing themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid5
+
+from qis.domain import events as ev
+from qis.domain.claims import Claim
+from qis.domain.errors import Conflict, FourEyes
+from qis.domain.numbers import decimal_text
+from qis.domain.quality import Scores, value_scores
+from qis.domain.reconciliation import Check, Decision, Reference, Rejected, Status, reconcile
+from qis.domain.rules import RuleSet
+from qis.domain.snap import Snap
+
+_ISSUES = UUID("9b0f5d0e-6e0c-5c0a-9d55-2b1f0a1e5a01")
+"""Namespace of issue identifiers, which follow from stream and version and so are stable on replay."""
+
+REASON_CORRECTION = "correction"
+REASON_LATE = "late-claim"
+REASON_APPROVAL = "approval"
+
+
+@dataclass(frozen=True, slots=True)
+class Official:
+    """The current official value."""
+
+    value: Decimal
+    version: int
+    quality: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIssue:
+    """A value waiting in the exception queue."""
+
+    issue_id: UUID
+    proposed: Decimal | None
+    claim_ids: tuple[UUID, ...]
+    submitters: tuple[str, ...]
+    kind: str
+    """``suspect``: reconciliation came to it; ``restatement``: a person proposed it."""
+    reason: str
+
+
+@dataclass(slots=True)
+class ValueHistory:
+    """State of one value stream. ``version`` is the number of events folded."""
+
+    reference_data_id: str
+    snap: Snap
+    version: int = 0
+    claims: dict[UUID, Claim] = field(default_factory=dict)
+    records: dict[UUID, str] = field(default_factory=dict)
+    """Claim to the delivery that brought it, to tell a redelivery from a duplicate."""
+    submitters: dict[UUID, str] = field(default_factory=dict)
+    decision: ev.Data | None = None
+    official: Official | None = None
+    issue: OpenIssue | None = None
+    withdrawn: set[UUID] = field(default_factory=set)
+    approved: set[Decimal] = field(default_factory=set)
+    pinned: Decimal | None = None
+    """Value set by a restatement of a person; later claims are recorded and do not replace it."""
+
+    @property
+    def stream(self) -> str:
+        return ev.value_stream(self.reference_data_id, self.snap.text)
+
+    def fold(self, events: Iterable[ev.Event]) -> ValueHistory:
+        """Apply stored events in order of version."""
+        for event in events:
+            apply = _APPLY.get(event.type)
+            if apply is not None:
+                apply(self, event)
+            self.version = event.version
+        return self
+
+    # decisions -----------------------------------------------------------------------------------
+
+    def reconcile(
+        self, rules: RuleSet, references: Sequence[Reference]
+    ) -> tuple[Decision, list[ev.NewEvent]]:
+        """Decide again on the claims as they are now.
+
+        Returns:
+            The decision, and the events it leads to; none where it says what is already known.
+        """
+        decision = reconcile(self.claims.values(), rules, references, self.withdrawn)
+        if decision.status is Status.SUSPECT and decision.value in self.approved:
+            decision = _approved(decision)
+        body = decision.as_json()
+        if self.decision is not None and _same(self.decision, body):
+            return decision, []
+        out = [ev.NewEvent(ev.DATA_RECONCILED, {**self._subject(), **body})]
+        if decision.status is Status.OFFICIAL:
+            if self.issue is not None and self.issue.kind == "suspect":
+                out.append(self._event(ev.QUALITY_ISSUE_RESOLVED, issue_id=str(self.issue.issue_id)))
+            if self.pinned is None:
+                out += self._publish(decision, rules, REASON_LATE, decision.reason, "qis:reconcile")
+        elif decision.status is Status.SUSPECT and self.pinned is None:
+            out += self._hold(decision)
+        return decision, out
+
+    def _publish(
+        self, decision: Decision, rules: RuleSet, cause: str, reason: str, by: str
+    ) -> list[ev.NewEvent]:
+        """The publication of ``decision``, or nothing where it is already the official value."""
+        assert decision.value is not None
+        if self.official is not None and self.official.value == decision.value:
+            return []
+        scores = value_scores(
+            self.claims.values(), {c.claim_id for c in decision.used}, decision.checks, rules
+        )
+        details = {
+            "method": decision.method,
+            "confidence": None if decision.confidence is None else decimal_text(decision.confidence),
+            "sources": [c.source for c in decision.used],
+            "rules": decision.rules,
+            "rules_version": decision.rules_version,
+        }
+        return [self._official_event(decision.value, scores, details, cause, reason, by)]
+
+    def _official_event(
+        self,
+        value: Decimal,
+        scores: Scores,
+        details: dict[str, Any],
+        cause: str,
+        reason: str,
+        by: str,
+    ) -> ev.NewEvent:
+        body = {"value": decimal_text(value), "quality": scores.as_json(), **details}
+        before = self.official
+        if before is None:
+            return self._event(ev.DATA_PUBLISHED, official_version=1, **body)
+        return self._event(
+            ev.DATA_RESTATED,
+            official_version=before.version + 1,
+            before={"value": decimal_text(before.value), "official_version": before.version},
+            after={"value": decimal_text(value), "official_version": before.version + 1},
+            cause=cause,
+            reason=reason,
+            restated_by=by,
+            **body,
+        )
+
+    def _hold(self, decision: Decision) -> list[ev.NewEvent]:
+        out: list[ev.NewEvent] = []
+        if self.issue is not None:
+            if self.issue.kind != "suspect" or self.issue.proposed == decision.value:
+                return []
+            out.append(self._event(ev.QUALITY_ISSUE_RESOLVED, issue_id=str(self.issue.issue_id)))
+        evidence = [*decision.used, *(r.claim for r in decision.rejected if r.rule == "outside-tolerance")]
+        submitters = sorted({self.submitters[c.claim_id] for c in evidence})
+        out.append(
+            self._event(
+                ev.QUALITY_ISSUE_DETECTED,
+                issue_id=str(self._issue_id(len(out) + 1)),
+                kind="suspect",
+                gate=True,
+                proposed=None if decision.value is None else decimal_text(decision.value),
+                claim_ids=[str(c.claim_id) for c in decision.used],
+                checks=[c.as_json() for c in decision.checks],
+                submitters=submitters,
+                reason=decision.reason,
+            )
+        )
+        return out
+
+    def restate(
+        self, value: Decimal, reason: str, by: str, rules: RuleSet, checks: Sequence[Check]
+    ) -> list[ev.NewEvent]:
+        """A person corrects the official value.
+
+        A value that passes its checks is published at once; one that fails waits for a second person.
+
+        Raises:
+            Conflict: there is no official value to correct, it is already that value, or a restatement
+                is waiting.
+        """
+        if self.official is None:
+            raise Conflict("there is no official value to restate")
+        if self.official.value == value:
+            raise Conflict(f"the official value is already {decimal_text(value)}")
+        if self.issue is not None and self.issue.kind == "restatement":
+            raise Conflict(f"restatement {self.issue.issue_id} is waiting for approval")
+        if all(c.passed for c in checks):
+            return [self._restated(value, reason, by, rules, checks, REASON_CORRECTION)]
+        out = []
+        if self.issue is not None:
+            out.append(self._event(ev.QUALITY_ISSUE_RESOLVED, issue_id=str(self.issue.issue_id)))
+        out.append(
+            self._event(
+                ev.QUALITY_ISSUE_DETECTED,
+                issue_id=str(self._issue_id(len(out))),
+                kind="restatement",
+                gate=True,
+                proposed=decimal_text(value),
+                claim_ids=[],
+                checks=[c.as_json() for c in checks],
+                submitters=[by],
+                reason=reason,
+            )
+        )
+        return out
+
+    def approve(self, issue_id: UUID, by: str, rules: RuleSet) -> list[ev.NewEvent]:
+        """A second person lets the waiting value out.
+
+        Raises:
+            Conflict: no such issue is open, or it proposes no value.
+            FourEyes: ``by`` submitted what is to be approved.
+        """
+        issue = self._open(issue_id, by)
+        if issue.proposed is None:
+            raise Conflict("the sources disagree and no value is proposed; restate or reject")
+        approved = self._event(
+            ev.QUALITY_APPROVED, issue_id=str(issue_id), value=decimal_text(issue.proposed), approved_by=by
+        )
+        if self.official is not None and self.official.value == issue.proposed:
+            return [approved]
+        if issue.kind == "restatement":
+            return [approved, self._restated(issue.proposed, issue.reason, by, rules, (), REASON_APPROVAL)]
+        used = [self.claims[c] for c in issue.claim_ids if c in self.claims]
+        scores = value_scores(self.claims.values(), set(issue.claim_ids), (), rules)
+        details = {
+            "method": "approval",
+            "confidence": None,
+            "sources": [c.source for c in used],
+            "rules": rules.rules,
+            "rules_version": rules.version,
+        }
+        return [
+            approved,
+            self._official_event(issue.proposed, scores, details, REASON_APPROVAL, issue.reason, by),
+        ]
+
+    def reject(self, issue_id: UUID, by: str, reason: str) -> list[ev.NewEvent]:
+        """A second person refuses the waiting value; its claims no longer count.
+
+        Raises:
+            Conflict: no such issue is open.
+            FourEyes: ``by`` submitted it.
+        """
+        issue = self._open(issue_id, by)
+        return [
+            self._event(
+                ev.QUALITY_REJECTED,
+                issue_id=str(issue_id),
+                value=None if issue.proposed is None else decimal_text(issue.proposed),
+                claim_ids=[str(c) for c in issue.claim_ids],
+                reason=reason,
+                rejected_by=by,
+            )
+        ]
+
+    def _restated(
+        self,
+        value: Decimal,
+        reason: str,
+        by: str,
+        rules: RuleSet,
+        checks: Sequence[Check],
+        cause: str,
+    ) -> ev.NewEvent:
+        agreeing = {c.claim_id for c in self.claims.values() if c.value == value}
+        scores = value_scores(self.claims.values(), agreeing, checks, rules)
+        details = {
+            "method": "restatement",
+            "confidence": None,
+            "sources": sorted({self.claims[c].source for c in agreeing}),
+            "rules": rules.rules,
+            "rules_version": rules.version,
+            "pinned": True,
+        }
+        return self._official_event(value, scores, details, cause, reason, by)
+
+    def _open(self, issue_id: UUID, by: str) -> OpenIssue:
+        if self.issue is None or self.issue.issue_id != issue_id:
+            raise Conflict(f"exception {issue_id} is not open")
+        if by in self.issue.submitters:
+            raise FourEyes(f"{by} submitted the value and may not decide on it")
+        return self.issue
+
+    def _issue_id(self, offset: int) -> UUID:
+        return uuid5(_ISSUES, f"{self.stream}#{self.version + 1 + offset}")
+
+    def _subject(self) -> dict[str, Any]:
+        return {"reference_data_id": self.reference_data_id, "snap": self.snap.text}
+
+    def _event(self, type_: str, **data: object) -> ev.NewEvent:
+        return ev.NewEvent(type_, {**self._subject(), **data})
+
+
+def _approved(decision: Decision) -> Decision:
+    return Decision(
+        Status.OFFICIAL,
+        decision.value,
+        decision.method,
+        decision.confidence,
+        "approved in the exception queue",
+        decision.used,
+        decision.rejected,
+        decision.checks,
+        decision.rules,
+        decision.rules_version,
+    )
+
+
+_COMPARED = ("status", "value", "method", "sources_used", "sources_rejected", "rules", "rules_version")
+
+
+def _same(stored: ev.Data, body: ev.Data) -> bool:
+    """Whether a decision says nothing new. The measured move is left out: it changes with neighbours."""
+    return all(stored.get(k) == body.get(k) for k in _COMPARED)
+
+
+# the fold ----------------------------------------------------------------------------------------
+
+
+def _ingested(state: ValueHistory, event: ev.Event) -> None:
+    claim = Claim.from_json(event.data)
+    state.claims[claim.claim_id] = claim
+    state.records[claim.claim_id] = event.data.get("record_id", "")
+    state.submitters[claim.claim_id] = event.actor
+
+
+def _reconciled(state: ValueHistory, event: ev.Event) -> None:
+    state.decision = event.data
+
+
+def _officialised(state: ValueHistory, event: ev.Event) -> None:
+    data = event.data
+    state.official = Official(Decimal(data["value"]), data["official_version"], data["quality"])
+    if data.get("pinned"):
+        state.pinned = state.official.value
+
+
+def _issue_detected(state: ValueHistory, event: ev.Event) -> None:
+    data = event.data
+    if not data["gate"]:
+        return
+    proposed = data["proposed"]
+    state.issue = OpenIssue(
+        issue_id=UUID(data["issue_id"]),
+        proposed=None if proposed is None else Decimal(proposed),
+        claim_ids=tuple(UUID(c) for c in data["claim_ids"]),
+        submitters=tuple(data["submitters"]),
+        kind=data["kind"],
+        reason=data["reason"],
+    )
+
+
+def _issue_closed(state: ValueHistory, event: ev.Event) -> None:
+    state.issue = None
+    if event.type == ev.QUALITY_APPROVED:
+        state.approved.add(Decimal(event.data["value"]))
+    if event.type == ev.QUALITY_REJECTED:
+        state.withdrawn |= {UUID(c) for c in event.data["claim_ids"]}
+
+
+_APPLY = {
+    ev.DATA_INGESTED: _ingested,
+    ev.DATA_RECONCILED: _reconciled,
+    ev.DATA_PUBLISHED: _officialised,
+    ev.DATA_RESTATED: _officialised,
+    ev.QUALITY_ISSUE_DETECTED: _issue_detected,
+    ev.QUALITY_ISSUE_RESOLVED: _issue_closed,
+    ev.QUALITY_APPROVED: _issue_closed,
+    ev.QUALITY_REJECTED: _issue_closed,
+}
+
+__all__ = ["Official", "OpenIssue", "Rejected", "ValueHistory"]
