@@ -1,0 +1,1 @@
+"""Infrastructure: one typed configuration per environment, one construct per capability, thin stacks."""

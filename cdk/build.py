@@ -1,0 +1,70 @@
+"""From settings to an app with its stacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aws_cdk import App, DefaultStackSynthesizer, Stack, Tags
+
+from cdk.constructs.code import ROOT, Code
+from cdk.environments.settings import Settings
+from cdk.stacks.data import Data
+from cdk.stacks.service import Service
+
+DOCUMENT = ROOT / "layers" / "core" / "python" / "qis" / "api" / "openapi.json"
+
+# Set here and not in cdk.json, so that the template is the same whoever synthesises it.
+_FLAGS: dict[str, Any] = {
+    "@aws-cdk/aws-iam:minimizePolicies": True,
+    "@aws-cdk/aws-lambda:recognizeLayerVersion": True,
+    "@aws-cdk/aws-lambda:recognizeVersionProps": True,
+    "@aws-cdk/aws-s3:createDefaultLoggingPolicy": True,
+    "@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy": True,
+    "@aws-cdk/core:checkSecretUsage": True,
+    "@aws-cdk/core:target-partitions": ["aws"],
+}
+
+
+def build(
+    settings: Settings,
+    *,
+    code: Code,
+    document: Mapping[str, Any],
+    outdir: Path,
+    context: Mapping[str, Any] | None = None,
+) -> App:
+    """The app of one environment, not yet synthesised.
+
+    The local twin is one stack. Elsewhere data and service are separate, so that the service can be
+    deleted and made again without touching data.
+    """
+    app = App(
+        outdir=str(outdir),
+        analytics_reporting=False,
+        tree_metadata=False,
+        context=_FLAGS | dict(context or {}),
+    )
+    if settings.embedded:
+        stack = Stack(
+            app,
+            f"qis-{settings.name}",
+            synthesizer=DefaultStackSynthesizer(generate_bootstrap_version_rule=False),
+        )
+        service_stack = stack
+    else:
+        stack = Stack(app, f"qis-{settings.name}-data", termination_protection=settings.termination_protection)
+        service_stack = Stack(app, f"qis-{settings.name}-service")
+    data = Data(stack, "Data", settings=settings)
+    Service(service_stack, "Service", data=data, code=code, document=document)
+    for each in {stack, service_stack}:
+        Tags.of(each).add("qis:environment", settings.name)
+    return app
+
+
+def served_document(path: Path = DOCUMENT) -> dict[str, Any]:
+    """The OpenAPI document that ``query`` serves."""
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document

@@ -1,0 +1,108 @@
+"""Alarms: on every queue, on every function, on what followers report."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from cdk.constructs.function import HouseFunction
+from cdk.constructs.house import House, acknowledge
+
+_MINUTE = Duration.minutes(1)
+
+
+class Alarms(Construct):
+    """Alarms of one environment and the topic that they tell."""
+
+    def __init__(self, scope: Construct, id_: str, *, house: House) -> None:
+        super().__init__(scope, id_)
+        self._house = house
+        self.topic = (
+            sns.Topic(self, "Topic", topic_name=house.name("alarms"), master_key=house.data_key, enforce_ssl=True)
+            if house.settings.alarms.notify
+            else None
+        )
+
+    def failed_messages(self, logical: str, queue: sqs.Queue) -> None:
+        """Anything on a dead-letter queue is work for a person."""
+        metric = queue.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")
+        self._alarm(f"{logical}-not-empty", metric, above=0, what=f"Failed messages wait on {logical}")
+
+    def slow_consumer(self, logical: str, queue: sqs.Queue) -> None:
+        """A consumer that does not read its queue would lose messages when their retention ends."""
+        metric = queue.metric_approximate_age_of_oldest_message(period=_MINUTE, statistic="Maximum")
+        above = self._house.settings.alarms.consumer_age_seconds
+        self._alarm(f"{logical}-old", metric, above=above, what=f"Nobody reads {logical}", minutes=5)
+
+    def errors(self, house_function: HouseFunction) -> None:
+        """A function failed as a whole; failed records of a batch are not counted here."""
+        metric = house_function.function.metric_errors(period=_MINUTE, statistic="Sum")
+        name = house_function.name
+        self._alarm(f"{name}-errors", metric, above=0, what=f"The function {name} fails", minutes=3)
+
+    def iterator_age(self, house_function: HouseFunction) -> None:
+        """A stream-driven function is behind its stream."""
+        name = house_function.name
+        metric = cloudwatch.Metric(
+            namespace="AWS/Lambda",
+            metric_name="IteratorAge",
+            dimensions_map={"FunctionName": house_function.function.function_name},
+            period=_MINUTE,
+            statistic="Maximum",
+        )
+        above = self._house.settings.alarms.iterator_age_seconds * 1000  # the metric is in milliseconds
+        self._alarm(f"{name}-behind", metric, above=above, what=f"{name} is behind its stream", minutes=3)
+
+    def event_log(self) -> None:
+        """What ``relay`` reports of the event log: rows in the default partition (a partition was not made
+        in time), and seconds between the newest event and the newest one passed on."""
+        self._alarm(
+            "default-partition-rows",
+            _relay_metric("DefaultPartitionRows"),
+            above=0,
+            what="Events are in the default partition: the partition of their month is missing",
+        )
+        self._alarm(
+            "follower-lag",
+            _relay_metric("FollowerLagSeconds"),
+            above=self._house.settings.alarms.follower_lag_seconds,
+            what="The backbone is behind the event log",
+            minutes=3,
+        )
+
+    def _alarm(
+        self, logical: str, metric: cloudwatch.IMetric, *, above: float, what: str, minutes: int = 1
+    ) -> None:
+        alarm = cloudwatch.Alarm(
+            self,
+            "".join(word.capitalize() for word in logical.split("-")),
+            alarm_name=self._house.name(logical),
+            alarm_description=what,
+            metric=metric,
+            threshold=above,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            evaluation_periods=minutes,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        if self.topic:
+            alarm.add_alarm_action(actions.SnsAction(self.topic))
+        else:
+            acknowledge(
+                alarm,
+                {"NIST.800.53.R5-CloudWatchAlarmAction": "In the local twin its state is read, nobody is called."},
+            )
+
+
+def _relay_metric(name: str) -> cloudwatch.Metric:
+    # Powertools adds the service as the only dimension.
+    return cloudwatch.Metric(
+        namespace="QIS",
+        metric_name=name,
+        dimensions_map={"service": "qis-relay"},
+        period=_MINUTE,
+        statistic="Maximum",
+    )

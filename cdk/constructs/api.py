@@ -1,0 +1,92 @@
+"""The REST API: API Gateway in front of ``query`` and ``ingest``, from the document that the code serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aws_cdk import Aws
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from cdk.constructs.contract import operations, to_api_gateway
+from cdk.constructs.function import HouseFunction
+from cdk.constructs.house import House, acknowledge
+
+STAGE = "live"
+
+
+class Api(Construct):
+    """One stage, traced, throttled, with access logs.
+
+    API Gateway does not check tokens. Its Cognito authoriser would do it a second time, with its own scope
+    list per method and its own error bodies; the handlers check issuer, audience, expiry and the scope of
+    each route, in AWS as in the local twin, and answer with problem documents.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        house: House,
+        document: Mapping[str, Any],
+        functions: Mapping[str, HouseFunction],
+    ) -> None:
+        super().__init__(scope, id_)
+        access_logs = house.log_group(self, "AccessLogs", name=f"/aws/apigateway/{house.name('api')}")
+        answering = {name: functions[name] for name in sorted(set(operations(document).values()))}
+        uris = {name: _invocation_uri(f.function.function_arn) for name, f in answering.items()}
+        self.rest = apigateway.SpecRestApi(
+            self,
+            "Rest",
+            rest_api_name=house.name("api"),
+            description="Official values and claims",
+            api_definition=apigateway.ApiDefinition.from_inline(to_api_gateway(document, uris)),
+            endpoint_types=[apigateway.EndpointType.REGIONAL],
+            fail_on_warnings=True,
+            # The account's logging role; one per account and region, so it is not made by the twin.
+            cloud_watch_role=not house.settings.embedded,
+            deploy_options=apigateway.StageOptions(
+                stage_name=STAGE,
+                tracing_enabled=True,
+                metrics_enabled=True,
+                logging_level=apigateway.MethodLoggingLevel.ERROR,
+                data_trace_enabled=False,  # bodies and tokens stay out of the logs
+                throttling_rate_limit=house.settings.api.rate_per_second,
+                throttling_burst_limit=house.settings.api.burst,
+                access_log_destination=apigateway.LogGroupLogDestination(access_logs),
+                access_log_format=apigateway.AccessLogFormat.custom(_ACCESS_LOG),
+                variables={"environment": house.settings.name},
+            ),
+        )
+        for name, house_function in answering.items():
+            house_function.function.add_permission(
+                "Api",
+                principal=iam.ServicePrincipal("apigateway.amazonaws.com"),
+                source_arn=self.rest.arn_for_execute_api("*", "/*", STAGE),
+            )
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        acknowledge(
+            self.rest,
+            {
+                "AwsSolutions-APIG2": "The handlers validate each request and name the field and the rule.",
+            },
+        )
+
+
+_ACCESS_LOG = (
+    '{"requestId":"$context.requestId","ip":"$context.identity.sourceIp","time":"$context.requestTime",'
+    '"method":"$context.httpMethod","resource":"$context.resourcePath","path":"$context.path",'
+    '"status":"$context.status","length":"$context.responseLength","ms":"$context.responseLatency",'
+    '"integrationMs":"$context.integrationLatency","error":"$context.error.message"}'
+)
+
+
+def _invocation_uri(function_arn: str) -> str:
+    return (
+        f"arn:{Aws.PARTITION}:apigateway:{Aws.REGION}:lambda:path/2015-03-31/functions/{function_arn}/invocations"
+    )

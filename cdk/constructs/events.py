@@ -1,0 +1,69 @@
+"""EventBridge: the bus of official values, a rule and a queue per consuming domain."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+from qis.domain.events import DATA_PUBLISHED, DATA_RESTATED, VERSIONS, cloud_event_type
+
+from cdk.constructs.house import House
+from cdk.constructs.queues import queue
+
+CONSUMERS = ("strategy", "risk", "analytics")
+
+
+class Events(Construct):
+    """Bus, consumer queues, and the queues of what failed."""
+
+    def __init__(self, scope: Construct, id_: str, *, house: House) -> None:
+        super().__init__(scope, id_)
+        self.bus = events.EventBus(self, "Bus", event_bus_name=house.name("bus"))
+        self.bus_dlq = queue(self, "BusDlq", house=house, logical="bus-dlq", from_eventbridge=True)
+        self.ingest_dlq = queue(self, "IngestDlq", house=house, logical="ingest-dlq", from_eventbridge=False)
+        self.events_dlq = queue(self, "EventsDlq", house=house, logical="events-dlq", from_eventbridge=False)
+        self.consumers: dict[str, sqs.Queue] = {
+            name: self._consumer(name, house=house) for name in CONSUMERS
+        }
+        # The schedules of the functions are rules too. They live with the functions; naming them here by
+        # pattern keeps this queue's policy independent of them.
+        self.bus_dlq.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="FailedSchedules",
+                principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[self.bus_dlq.queue_arn],
+                conditions={"ArnLike": {"aws:SourceArn": house.arn("events", f"rule/{house.name('*')}")}},
+            )
+        )
+
+    def _consumer(self, name: str, *, house: House) -> sqs.Queue:
+        made = queue(
+            self,
+            f"Consumer{name.capitalize()}",
+            house=house,
+            logical=f"consumer-{name}",
+            from_eventbridge=True,
+        )
+        events.Rule(
+            self,
+            f"To{name.capitalize()}",
+            rule_name=house.name(f"to-{name}"),
+            event_bus=self.bus,
+            description=f"Official values and restatements for {name}",
+            event_pattern=events.EventPattern(
+                detail_type=[cloud_event_type(t, VERSIONS[t]) for t in (DATA_PUBLISHED, DATA_RESTATED)]
+            ),
+            targets=[
+                targets.SqsQueue(
+                    made,
+                    dead_letter_queue=self.bus_dlq,
+                    retry_attempts=10,
+                    max_event_age=Duration.hours(1),
+                )
+            ],
+        )
+        return made

@@ -1,0 +1,91 @@
+"""What every construct of an environment shares: names, keys, what happens to data, acknowledgements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aws_cdk import Acknowledgment, Aws, RemovalPolicy, Validations
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from cdk.environments.settings import Settings
+
+ACKNOWLEDGE = "qis:acknowledge"
+"""Context switch of the tests: ``False`` leaves all acknowledgements out, to see which are needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """The defaults of one environment, handed to each construct."""
+
+    settings: Settings
+    data_key: kms.Key | None
+    """Encrypts data at rest; none in the local twin."""
+    logs_key: kms.Key | None
+    """Encrypts log groups; none in the local twin."""
+
+    @property
+    def removal(self) -> RemovalPolicy:
+        """For whatever holds data."""
+        return RemovalPolicy.RETAIN if self.settings.retain_data else RemovalPolicy.DESTROY
+
+    def name(self, logical: str) -> str:
+        """The physical name of ``logical`` in this environment."""
+        return f"qis-{self.settings.name}-{logical}"
+
+    def arn(self, service: str, resource: str) -> str:
+        """The name of a resource of this account and region that is not made here."""
+        return f"arn:{Aws.PARTITION}:{service}:{Aws.REGION}:{Aws.ACCOUNT_ID}:{resource}"
+
+    def log_group(self, scope: Construct, id_: str, *, name: str) -> logs.LogGroup:
+        """A log group with the house's retention and key. Logs are copies of what the event log and the
+        metrics hold, so they go with their stack."""
+        group = logs.LogGroup(
+            scope,
+            id_,
+            log_group_name=name,
+            retention=_DAYS[self.settings.log_retention_days],
+            encryption_key=self.logs_key,
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+        if self.logs_key is None:
+            acknowledge(
+                group,
+                {"NIST.800.53.R5-CloudWatchLogGroupEncrypted": "The local twin keeps its logs in local files."},
+            )
+        return group
+
+
+def acknowledge(construct: Construct, reasons: dict[str, str]) -> None:
+    """Accept findings of cdk-nag on one construct, each with the reason why it is right there.
+
+    A test fails when a finding acknowledged here is not (or no longer) found.
+    """
+    if construct.node.try_get_context(ACKNOWLEDGE) is False:
+        return
+    Validations.of(construct).acknowledge(
+        *(Acknowledgment(id=rule, reason=reason) for rule, reason in reasons.items())
+    )
+
+
+_DAYS: dict[int, logs.RetentionDays] = {
+    1: logs.RetentionDays.ONE_DAY,
+    3: logs.RetentionDays.THREE_DAYS,
+    5: logs.RetentionDays.FIVE_DAYS,
+    7: logs.RetentionDays.ONE_WEEK,
+    14: logs.RetentionDays.TWO_WEEKS,
+    30: logs.RetentionDays.ONE_MONTH,
+    60: logs.RetentionDays.TWO_MONTHS,
+    90: logs.RetentionDays.THREE_MONTHS,
+    120: logs.RetentionDays.FOUR_MONTHS,
+    150: logs.RetentionDays.FIVE_MONTHS,
+    180: logs.RetentionDays.SIX_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+    400: logs.RetentionDays.THIRTEEN_MONTHS,
+    545: logs.RetentionDays.EIGHTEEN_MONTHS,
+    731: logs.RetentionDays.TWO_YEARS,
+    1827: logs.RetentionDays.FIVE_YEARS,
+    2557: logs.RetentionDays.SEVEN_YEARS,
+    3653: logs.RetentionDays.TEN_YEARS,
+}

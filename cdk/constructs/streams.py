@@ -1,0 +1,38 @@
+"""Kinesis: ``ingest`` carries claims in, ``events`` carries the log to its followers."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_kinesis as kinesis
+from constructs import Construct
+
+from cdk.constructs.house import House, acknowledge
+
+
+class Streams(Construct):
+    """The two streams, encrypted, with provisioned shards."""
+
+    def __init__(self, scope: Construct, id_: str, *, house: House) -> None:
+        super().__init__(scope, id_)
+        self.ingest = self._stream("Ingest", "ingest", house)
+        self.events = self._stream("Events", "events", house)
+
+    def _stream(self, id_: str, logical: str, house: House) -> kinesis.Stream:
+        size = next(stream for name, stream in house.settings.streams.items() if name == logical)
+        stream = kinesis.Stream(
+            self,
+            id_,
+            stream_name=house.name(logical),
+            stream_mode=kinesis.StreamMode.PROVISIONED,
+            shard_count=size.shards,
+            retention_period=Duration.hours(size.retention_hours),
+            encryption=kinesis.StreamEncryption.KMS if house.data_key else kinesis.StreamEncryption.MANAGED,
+            encryption_key=house.data_key,
+            removal_policy=house.removal,
+        )
+        if house.data_key is None:
+            acknowledge(
+                stream,
+                {"AwsSolutions-KDS3": "The local twin has no customer keys; in AWS the data key is used."},
+            )
+        return stream

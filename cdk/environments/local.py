@@ -1,0 +1,57 @@
+"""The environment of the local twin: only what the twin can make, on one machine."""
+
+from __future__ import annotations
+
+from cdk.environments.settings import (
+    Alarms,
+    Api,
+    Bucket,
+    EventSource,
+    Function,
+    Queues,
+    Settings,
+    Stream,
+)
+
+
+def settings() -> Settings:
+    """Small, without waiting windows, and retrying briefly: a developer watches it."""
+    backbone = EventSource(
+        batch_size=200, window_seconds=0, retry_attempts=3, max_record_age_seconds=3600, parallelization=1
+    )
+    return Settings(
+        name="local",
+        embedded=True,
+        architecture="arm64",
+        log_level="INFO",
+        log_retention_days=7,
+        termination_protection=False,
+        functions={
+            "ingest": Function(memory_mb=512, timeout_seconds=60, reserved_concurrency=2),
+            "reconcile": Function(memory_mb=512, timeout_seconds=60, reserved_concurrency=1),
+            "publish": Function(memory_mb=256, timeout_seconds=60, reserved_concurrency=1),
+            "quality": Function(memory_mb=512, timeout_seconds=60, reserved_concurrency=1),
+            "query": Function(memory_mb=512, timeout_seconds=29, reserved_concurrency=2),
+            "relay": Function(memory_mb=256, timeout_seconds=120, reserved_concurrency=2),
+            "migrate": Function(memory_mb=256, timeout_seconds=300, reserved_concurrency=1),
+        },
+        streams={
+            "ingest": Stream(shards=1, retention_hours=24),
+            "events": Stream(shards=1, retention_hours=24),
+        },
+        event_sources={
+            "ingest": backbone.model_copy(update={"batch_size": 500}),
+            "reconcile": backbone,
+            "publish": backbone.model_copy(update={"batch_size": 500}),
+            "quality": backbone,
+        },
+        queues=Queues(retention_days=14, visibility_seconds=60),
+        bucket=Bucket(name_has_account=False, access_logs=False, noncurrent_days=30),
+        api=Api(rate_per_second=1000, burst=500),
+        alarms=Alarms(
+            notify=False, iterator_age_seconds=60, follower_lag_seconds=30, consumer_age_seconds=86_400
+        ),
+        network=None,
+        database=None,
+        identity=None,
+    )

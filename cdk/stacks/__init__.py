@@ -1,0 +1,1 @@
+"""What an environment is made of: data that stays, and the service that works on it."""

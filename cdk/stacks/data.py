@@ -1,0 +1,99 @@
+"""What holds data: streams, queues, bus, bucket and, outside the local twin, network, database, identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aws_cdk import CfnParameter
+from constructs import Construct
+
+from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, NAME, Database
+from cdk.constructs.events import Events
+from cdk.constructs.function import Segment
+from cdk.constructs.house import House
+from cdk.constructs.identity import Identity
+from cdk.constructs.keys import Keys
+from cdk.constructs.network import Network
+from cdk.constructs.storage import Storage
+from cdk.constructs.streams import Streams
+from cdk.environments.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where the functions find what they use."""
+
+    database_host: str
+    database_port: str
+    database_auth: str
+    cache_url: str
+    jwks_url: str
+    token_issuer: str
+    token_audience: str
+    app_user_arn: str | None
+    """What a function may connect to the database as; none where no sign-in is checked."""
+    migrate_user_arn: str | None
+    segment: Segment | None
+
+
+class Data(Construct):
+    """Everything that must survive the service's stack."""
+
+    def __init__(self, scope: Construct, id_: str, *, settings: Settings) -> None:
+        super().__init__(scope, id_)
+        keys = None if settings.embedded else Keys(self, "Keys", environment=settings.name)
+        self.house = House(
+            settings=settings, data_key=keys.data if keys else None, logs_key=keys.logs if keys else None
+        )
+        self.streams = Streams(self, "Streams", house=self.house)
+        self.events = Events(self, "Events", house=self.house)
+        self.storage = Storage(self, "Storage", house=self.house)
+        self.endpoints = self._parameters() if settings.embedded else self._parts(settings)
+
+    def _parameters(self) -> Endpoints:
+        """The local twin fills these in when it starts its own parts."""
+        return Endpoints(
+            database_host=_parameter(self, "DatabaseHost", "Host of the embedded PostgreSQL"),
+            database_port=_parameter(self, "DatabasePort", "Port of the embedded PostgreSQL"),
+            database_auth="trust",
+            cache_url=_parameter(self, "CacheUrl", "Address of the embedded Valkey"),
+            jwks_url=_parameter(self, "JwksUrl", "Address of the key set that signs local tokens"),
+            token_issuer="https://qis.local",
+            token_audience="qis-api",
+            app_user_arn=None,
+            migrate_user_arn=None,
+            segment=None,
+        )
+
+    def _parts(self, settings: Settings) -> Endpoints:
+        assert settings.network and settings.database and settings.identity, "validated by Settings"
+        network = Network(
+            self,
+            "Network",
+            house=self.house,
+            settings=settings.network,
+            database_port=settings.database.port,
+        )
+        database = Database(self, "Database", house=self.house, settings=settings.database, network=network)
+        identity = Identity(self, "Identity", house=self.house, settings=settings.identity)
+        return Endpoints(
+            database_host=database.cluster.cluster_endpoint.hostname,
+            database_port=str(settings.database.port),
+            database_auth="iam",
+            cache_url="",
+            jwks_url=identity.jwks_url,
+            token_issuer=identity.issuer,
+            token_audience=identity.audience,
+            app_user_arn=database.user_arn(self.house, FUNCTION_USER),
+            migrate_user_arn=database.user_arn(self.house, MIGRATE_USER),
+            segment=network.segment,
+        )
+
+
+def _parameter(scope: Construct, name: str, description: str) -> str:
+    parameter = CfnParameter(scope, name, type="String", description=description)
+    parameter.override_logical_id(name)
+    return parameter.value_as_string
+
+
+__all__ = ["FUNCTION_USER", "MIGRATE_USER", "NAME", "Data", "Endpoints"]

@@ -1,0 +1,185 @@
+"""What works on the data: functions, what starts them, the API, and the alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aws_cdk import Duration, triggers
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+from qis.domain.events import (
+    DATA_INGESTED,
+    DATA_PUBLISHED,
+    DATA_RECONCILED,
+    DATA_RESTATED,
+    QUALITY_APPROVED,
+    QUALITY_REJECTED,
+)
+
+from cdk.constructs.alarms import Alarms
+from cdk.constructs.api import Api
+from cdk.constructs.code import Code
+from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, NAME
+from cdk.constructs.events import CONSUMERS
+from cdk.constructs.function import HouseFunction
+from cdk.stacks.data import Data
+
+
+class Service(Construct):
+    """The functions of the spine, and who may do what: each grant is a line here."""
+
+    def __init__(
+        self, scope: Construct, id_: str, *, data: Data, code: Code, document: Mapping[str, Any]
+    ) -> None:
+        super().__init__(scope, id_)
+        self._data = data
+        self._code = code
+        self._layers = [
+            self._layer("LayerCore", code.core, "the library qis"),
+            self._layer("LayerDependencies", code.dependencies, "packages of all functions"),
+        ]
+        self.functions = self._functions()
+        self._grants()
+        starts = [*self._event_sources(), *self._schedules()]
+        api = Api(self, "Api", house=data.house, document=document, functions=self.functions)
+        self._alarms()
+        if not data.house.settings.embedded:
+            self._migrate_first(starts=[*starts, api])
+
+    def _layer(self, id_: str, path: Any, what: str) -> lambda_.LayerVersion:
+        settings = self._data.house.settings
+        return lambda_.LayerVersion(
+            self,
+            id_,
+            layer_version_name=self._data.house.name(id_.removeprefix("Layer").lower()),
+            description=what,
+            code=lambda_.Code.from_asset(str(path)),
+            compatible_runtimes=[lambda_.Runtime.PYTHON_3_13],
+            compatible_architectures=[
+                lambda_.Architecture.ARM_64 if settings.architecture == "arm64" else lambda_.Architecture.X86_64
+            ],
+        )
+
+    def _functions(self) -> dict[str, HouseFunction]:
+        data, at = self._data, self._data.endpoints
+        common = {"environment": data.house.settings.name}
+        store = common | {
+            "database_host": at.database_host,
+            "database_port": at.database_port,
+            "database_name": NAME,
+            "database_user": FUNCTION_USER,
+            "database_auth": at.database_auth,
+        }
+        tokens = {
+            "jwks_url": at.jwks_url,
+            "token_issuer": at.token_issuer,
+            "token_audience": at.token_audience,
+        }
+        values: dict[str, dict[str, str]] = {
+            "ingest": store
+            | tokens
+            | {
+                "raw_bucket": data.storage.raw.bucket_name,
+                "ingest_dlq_url": data.events.ingest_dlq.queue_url,
+            },
+            "reconcile": store,
+            "publish": common | {"bus_name": data.events.bus.event_bus_name},
+            "quality": store,
+            "query": store | tokens | {"cache_url": at.cache_url},
+            "relay": store | {"events_stream": data.streams.events.stream_name},
+            "migrate": store | {"database_user": MIGRATE_USER, "function_user": FUNCTION_USER},
+        }
+        return {name: self._function(name, given) for name, given in values.items()}
+
+    def _function(self, name: str, values: Mapping[str, str]) -> HouseFunction:
+        layers = self._layers
+        if name == "migrate":
+            layers = [*layers, self._layer("LayerMigrate", self._code.migrate, "the migration tool")]
+        return HouseFunction(
+            self,
+            name.capitalize(),
+            house=self._data.house,
+            name=name,
+            code=lambda_.Code.from_asset(str(self._code.functions[name])),
+            layers=layers,
+            values=values,
+            segment=self._data.endpoints.segment,
+        )
+
+    def _grants(self) -> None:
+        data, at, functions = self._data, self._data.endpoints, self.functions
+        if at.app_user_arn and at.migrate_user_arn:
+            for name in ("ingest", "reconcile", "quality", "query", "relay"):
+                functions[name].allow(["rds-db:connect"], at.app_user_arn)
+            functions["migrate"].allow(["rds-db:connect"], at.migrate_user_arn)
+        functions["ingest"].allow_send(data.events.ingest_dlq)
+        # An object has no name before it is written: the bucket is as narrow as it gets.
+        functions["ingest"].allow(["s3:PutObject"], data.storage.raw.arn_for_objects("*"))
+        functions["ingest"].allow_key("kms:Decrypt", "kms:GenerateDataKey")
+        functions["publish"].allow(["events:PutEvents"], data.events.bus.event_bus_arn)
+        functions["relay"].allow_put(data.streams.events)
+
+    def _event_sources(self) -> list[Construct]:
+        data, sources = self._data, self._data.house.settings.event_sources
+        types = {
+            "reconcile": (DATA_INGESTED,),
+            "publish": (DATA_PUBLISHED, DATA_RESTATED),
+            "quality": (
+                DATA_RECONCILED,
+                DATA_PUBLISHED,
+                DATA_RESTATED,
+                QUALITY_APPROVED,
+                QUALITY_REJECTED,
+            ),
+        }
+        made: list[Construct] = [
+            self.functions["ingest"].read_from(
+                data.streams.ingest, source=sources["ingest"], on_failure=data.events.ingest_dlq
+            )
+        ]
+        for name, wanted in types.items():
+            made.append(
+                self.functions[name].read_from(
+                    data.streams.events,
+                    source=sources[name],
+                    on_failure=data.events.events_dlq,
+                    event_types=wanted,
+                )
+            )
+        return made
+
+    def _schedules(self) -> list[Construct]:
+        failed = self._data.events.bus_dlq
+        return [
+            self.functions["quality"].run_each(
+                Duration.hours(1), description="Missing and stale values", failed=failed
+            ),
+            self.functions["relay"].run_each(
+                Duration.minutes(1), description="Keep the event log flowing to its stream", failed=failed
+            ),
+        ]
+
+    def _alarms(self) -> None:
+        events = self._data.events
+        alarms = Alarms(self, "Alarms", house=self._data.house)
+        alarms.failed_messages("ingest-dlq", events.ingest_dlq)
+        alarms.failed_messages("events-dlq", events.events_dlq)
+        alarms.failed_messages("bus-dlq", events.bus_dlq)
+        for name in CONSUMERS:
+            alarms.slow_consumer(f"consumer-{name}", events.consumers[name])
+        for function in self.functions.values():
+            alarms.errors(function)
+        for name in self._data.house.settings.event_sources:
+            alarms.iterator_age(self.functions[name])
+        alarms.event_log()
+
+    def _migrate_first(self, *, starts: list[Construct]) -> None:
+        """Migrations run in the deployment, with the new code, before anything that brings traffic."""
+        triggers.Trigger(
+            self,
+            "MigrateNow",
+            handler=self.functions["migrate"].function,
+            timeout=Duration.minutes(15),
+            execute_before=starts,
+        )
