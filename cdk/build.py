@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aws_cdk import App, DefaultStackSynthesizer, Stack, Tags
+from aws_cdk import App, DefaultStackSynthesizer, Stack, Tags, Validations
+from cdk_nag import AwsSolutionsChecks, NIST80053R5Checks, ServerlessChecks
 
 from cdk.constructs.code import ROOT, Code
 from cdk.environments.settings import Settings
@@ -15,6 +16,8 @@ from cdk.stacks.data import Data
 from cdk.stacks.service import Service
 
 DOCUMENT = ROOT / "layers" / "core" / "python" / "qis" / "api" / "openapi.json"
+
+PACKS = (AwsSolutionsChecks, NIST80053R5Checks, ServerlessChecks)
 
 # Set here and not in cdk.json, so that the template is the same whoever synthesises it.
 _FLAGS: dict[str, Any] = {
@@ -34,17 +37,23 @@ def build(
     code: Code,
     document: Mapping[str, Any],
     outdir: Path,
+    checked: bool = False,
     context: Mapping[str, Any] | None = None,
 ) -> App:
     """The app of one environment, not yet synthesised.
 
     The local twin is one stack. Elsewhere data and service are separate, so that the service can be
     deleted and made again without touching data.
+
+    Args:
+        checked: synthesis fails on what the CDK's own validator and the packs of cdk-nag find. The tests
+            run these once, on their own.
     """
     app = App(
         outdir=str(outdir),
         analytics_reporting=False,
         tree_metadata=False,
+        builtin_cloud_formation_validation=checked,
         context=_FLAGS | dict(context or {}),
     )
     if settings.embedded:
@@ -55,12 +64,16 @@ def build(
         )
         service_stack = stack
     else:
-        stack = Stack(app, f"qis-{settings.name}-data", termination_protection=settings.termination_protection)
+        stack = Stack(
+            app, f"qis-{settings.name}-data", termination_protection=settings.termination_protection
+        )
         service_stack = Stack(app, f"qis-{settings.name}-service")
     data = Data(stack, "Data", settings=settings)
     Service(service_stack, "Service", data=data, code=code, document=document)
     for each in {stack, service_stack}:
         Tags.of(each).add("qis:environment", settings.name)
+    if checked:
+        Validations.of(app).add_plugins(*(pack(app) for pack in PACKS))
     return app
 
 

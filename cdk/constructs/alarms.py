@@ -22,7 +22,9 @@ class Alarms(Construct):
         super().__init__(scope, id_)
         self._house = house
         self.topic = (
-            sns.Topic(self, "Topic", topic_name=house.name("alarms"), master_key=house.data_key, enforce_ssl=True)
+            sns.Topic(
+                self, "Topic", topic_name=house.name("alarms"), master_key=house.data_key, enforce_ssl=True
+            )
             if house.settings.alarms.notify
             else None
         )
@@ -93,7 +95,7 @@ class Alarms(Construct):
         else:
             acknowledge(
                 alarm,
-                {"NIST.800.53.R5-CloudWatchAlarmAction": "In the local twin its state is read, nobody is called."},
+                {"NIST.800.53.R5-CloudWatchAlarmAction": "Nobody is called by the local twin."},
             )
 
 

@@ -36,7 +36,9 @@ def operations(document: Mapping[str, Any]) -> dict[tuple[str, str], str]:
                 continue
             function = item[method].get(FUNCTION)
             if function not in FUNCTIONS:
-                raise ContractError(f"{method.upper()} {path}: {FUNCTION} is {function!r}, not a function of ours")
+                raise ContractError(
+                    f"{method.upper()} {path}: {FUNCTION} is {function!r}, not a function of ours"
+                )
             found[method, path] = function
     return found
 

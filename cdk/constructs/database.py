@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aws_cdk import CfnDeletionPolicy, Duration
+import typing
+
+from aws_cdk import Duration, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_rds as rds
@@ -17,6 +19,7 @@ NAME = "qis"
 FUNCTION_USER = "qis_app"
 MIGRATE_USER = "qis_migrate"
 
+# The names in it are the constants above, nothing from outside.
 ROLES_SQL = f"""
 DO $$
 BEGIN
@@ -32,9 +35,19 @@ BEGIN
   GRANT CONNECT ON DATABASE {NAME} TO {FUNCTION_USER};
 END
 $$
-""".strip()
+""".strip()  # noqa: S608
 """The two roles that sign in with IAM tokens. Safe to run again. Only the administrator, whose password
 RDS keeps and rotates, can make them; everything else is a migration."""
+
+
+_VERSIONS = {
+    "17.7": rds.AuroraPostgresEngineVersion.VER_17_7,
+    "17.9": rds.AuroraPostgresEngineVersion.VER_17_9,
+    "18.6": rds.AuroraPostgresEngineVersion.VER_18_6,
+}
+
+_ROLES_FUNCTION = "AWS679f53fac002430cb0da5b7982bd2287"
+"""The function behind custom resources that are one call; the CDK fixes its name."""
 
 
 class Database(Construct):
@@ -47,6 +60,7 @@ class Database(Construct):
         identifier = house.name("store")
         engine = rds.DatabaseClusterEngine.aurora_postgres(version=_VERSIONS[settings.engine_version])
         logs = house.log_group(self, "Logs", name=f"/aws/rds/cluster/{identifier}/postgresql")
+        monitoring = self._monitoring_role()
         self.cluster = rds.DatabaseCluster(
             self,
             "Cluster",
@@ -59,11 +73,10 @@ class Database(Construct):
                 description=f"{identifier}: TLS only, slow statements logged",
                 parameters={"rds.force_ssl": "1", "log_min_duration_statement": "1000"},
             ),
-            writer=rds.ClusterInstance.serverless_v2("Writer", **_INSTANCE),
+            writer=_instance("Writer"),
+            # The first reader scales with the writer, so that it can take over at once.
             readers=[
-                # The first reader scales with the writer, so that it can take over at once.
-                rds.ClusterInstance.serverless_v2(f"Reader{n}", scale_with_writer=n == 1, **_INSTANCE)
-                for n in range(1, settings.readers + 1)
+                _instance(f"Reader{n}", scale_with_writer=n == 1) for n in range(1, settings.readers + 1)
             ],
             serverless_v2_min_capacity=settings.min_acu,
             serverless_v2_max_capacity=settings.max_acu,
@@ -78,7 +91,10 @@ class Database(Construct):
             security_groups=[network.database_group],
             storage_encrypted=True,
             storage_encryption_key=house.data_key,
+            enable_performance_insights=True,
             performance_insight_encryption_key=house.data_key,
+            monitoring_interval=Duration.minutes(1),
+            monitoring_role=monitoring,
             backup=rds.BackupProps(retention=Duration.days(settings.backup_retention_days)),
             copy_tags_to_snapshot=True,
             deletion_protection=settings.deletion_protection,
@@ -86,15 +102,48 @@ class Database(Construct):
             removal_policy=house.removal,
         )
         self.cluster.node.add_dependency(logs)  # or RDS makes the group, without key and retention
-        self._roles(house)
+        self.roles = self._roles(house)
         self._acknowledge(settings)
 
     def user_arn(self, house: House, user: str) -> str:
         """What ``rds-db:connect`` must be allowed on to sign in as ``user``."""
         return house.arn("rds-db", f"dbuser:{self.cluster.cluster_resource_identifier}/{user}")
 
-    def _roles(self, house: House) -> None:
-        assert self.cluster.secret is not None
+    def _monitoring_role(self) -> iam.Role:
+        role = iam.Role(
+            self,
+            "Monitoring",
+            assumed_by=iam.ServicePrincipal("monitoring.rds.amazonaws.com"),
+            managed_policies=[
+                iam.ManagedPolicy.from_aws_managed_policy_name("service-role/AmazonRDSEnhancedMonitoringRole")
+            ],
+        )
+        policy = "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole"
+        acknowledge(
+            role,
+            {f"AwsSolutions-IAM4[Policy::{policy}]": "The policy that AWS publishes for this one purpose."},
+        )
+        return role
+
+    def _roles(self, house: House) -> resources.AwsCustomResource:
+        """Make the roles that sign in, over the Data API: no network, no password in our hands."""
+        assert self.cluster.secret is not None, "RDS manages the administrator's password"
+        log_group = house.log_group(self, "RolesLogs", name=f"/aws/lambda/{house.name('roles')}")
+        role = iam.Role(self, "RolesRole", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        policy = iam.ManagedPolicy(self, "RolesPolicy", roles=[role])
+        policy.add_statements(
+            iam.PolicyStatement(actions=["rds-data:ExecuteStatement"], resources=[self.cluster.cluster_arn]),
+            iam.PolicyStatement(
+                actions=["secretsmanager:GetSecretValue"], resources=[self.cluster.secret.secret_arn]
+            ),
+            iam.PolicyStatement(
+                actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[log_group.log_group_arn]
+            ),
+        )
+        if house.data_key:
+            policy.add_statements(
+                iam.PolicyStatement(actions=["kms:Decrypt"], resources=[house.data_key.key_arn])
+            )
         call = resources.AwsSdkCall(
             service="rds-data",
             action="ExecuteStatement",
@@ -106,27 +155,48 @@ class Database(Construct):
             },
             physical_resource_id=resources.PhysicalResourceId.of("roles"),
         )
-        statements = [
-            iam.PolicyStatement(actions=["rds-data:ExecuteStatement"], resources=[self.cluster.cluster_arn]),
-            iam.PolicyStatement(
-                actions=["secretsmanager:GetSecretValue"], resources=[self.cluster.secret.secret_arn]
-            ),
-        ]
-        if house.data_key:
-            statements.append(
-                iam.PolicyStatement(actions=["kms:Decrypt"], resources=[house.data_key.key_arn])
-            )
-        self.roles = resources.AwsCustomResource(
+        made = resources.AwsCustomResource(
             self,
             "Roles",
             on_create=call,
             on_update=call,
-            policy=resources.AwsCustomResourcePolicy.from_statements(statements),
+            role=role.without_policy_updates(),
             install_latest_aws_sdk=False,
-            log_group=house.log_group(self, "RolesLogs", name=f"/aws/lambda/{house.name('roles')}"),
+            memory_size=256,
+            timeout=Duration.minutes(2),
+            log_group=log_group,
             function_name=house.name("roles"),
         )
-        self.roles.node.add_dependency(self.cluster)  # the writer too, not only the cluster
+        made.node.add_dependency(policy, self.cluster)  # the writer too, not only the cluster
+        once = "Runs once in a deployment, in the hands of CloudFormation, which reports its failure."
+        acknowledge(
+            typing.cast(Construct, Stack.of(self).node.find_child(_ROLES_FUNCTION)),
+            {
+                "NIST.800.53.R5-LambdaConcurrency": once,
+                "NIST.800.53.R5-LambdaDLQ": once,
+                "Serverless-LambdaDLQ": once,
+                "Serverless-LambdaTracing": once,
+                "NIST.800.53.R5-LambdaInsideVPC": "Calls one AWS API, nothing in the network.",
+            },
+        )
+        return made
 
     def _acknowledge(self, settings: DatabaseSettings) -> None:
-        acknowledge(self.cluster, {})
+        acknowledge(
+            self.cluster,
+            {
+                "NIST.800.53.R5-RDSInBackupPlan": (
+                    f"Aurora backs up continuously, to any second of {settings.backup_retention_days} days; "
+                    "an instance has no data of its own."
+                )
+            },
+        )
+
+
+def _instance(id_: str, *, scale_with_writer: bool | None = None) -> rds.IClusterInstance:
+    return rds.ClusterInstance.serverless_v2(
+        id_,
+        scale_with_writer=scale_with_writer,
+        auto_minor_version_upgrade=True,
+        publicly_accessible=False,
+    )

@@ -8,10 +8,10 @@ from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
-from qis.domain.events import DATA_PUBLISHED, DATA_RESTATED, VERSIONS, cloud_event_type
 
 from cdk.constructs.house import House
 from cdk.constructs.queues import queue
+from qis.domain.events import DATA_PUBLISHED, DATA_RESTATED, VERSIONS, cloud_event_type
 
 CONSUMERS = ("strategy", "risk", "analytics")
 
@@ -25,9 +25,7 @@ class Events(Construct):
         self.bus_dlq = queue(self, "BusDlq", house=house, logical="bus-dlq", from_eventbridge=True)
         self.ingest_dlq = queue(self, "IngestDlq", house=house, logical="ingest-dlq", from_eventbridge=False)
         self.events_dlq = queue(self, "EventsDlq", house=house, logical="events-dlq", from_eventbridge=False)
-        self.consumers: dict[str, sqs.Queue] = {
-            name: self._consumer(name, house=house) for name in CONSUMERS
-        }
+        self.consumers: dict[str, sqs.Queue] = {name: self._consumer(name, house=house) for name in CONSUMERS}
         # The schedules of the functions are rules too. They live with the functions; naming them here by
         # pattern keeps this queue's policy independent of them.
         self.bus_dlq.add_to_resource_policy(

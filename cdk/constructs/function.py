@@ -11,14 +11,15 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kinesis as kinesis
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
-from qis.settings import FUNCTIONS, PREFIX
 
 from cdk.constructs.house import House, acknowledge
 from cdk.environments.settings import EventSource
+from qis.settings import FUNCTIONS, PREFIX
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 
@@ -169,7 +170,9 @@ class HouseFunction(Construct):
         )
         self._allow_key(stream.encryption_key, "kms:Decrypt")
         self.allow_send(on_failure)
-        filters = lambda_.FilterCriteria.filter({"data": {"type": list(event_types)}}) if event_types else None
+        filters = (
+            lambda_.FilterCriteria.filter({"data": {"type": list(event_types)}}) if event_types else None
+        )
         mapping = lambda_.CfnEventSourceMapping(
             self,
             "Source",
@@ -189,9 +192,7 @@ class HouseFunction(Construct):
             ),
             filter_criteria=(
                 lambda_.CfnEventSourceMapping.FilterCriteriaProperty(
-                    filters=[
-                        lambda_.CfnEventSourceMapping.FilterProperty(pattern=filters["pattern"])
-                    ]
+                    filters=[lambda_.CfnEventSourceMapping.FilterProperty(pattern=filters["pattern"])]
                 )
                 if filters
                 else None
@@ -228,19 +229,25 @@ class HouseFunction(Construct):
             ],
         )
 
-    def _allow_key(self, key: object, *actions: str) -> None:
+    def _allow_key(self, key: kms.IKey | None, *actions: str) -> None:
         if key is not None:
-            arn = getattr(key, "key_arn")
-            self.allow(actions, arn)
+            self.allow(actions, key.key_arn)
 
     def _acknowledge(self, *, in_network: bool) -> None:
+        destination = (
+            "Failed asynchronous runs go to the on-failure destination, with the error and the event; "
+            "failed batches to that of the event source; REST callers see the error."
+        )
+        runtime = (
+            "The layers are built for 3.13, which AWS supports until 2029; a newer one is taken on test."
+        )
         acknowledge(
             self.function,
             {
-                "NIST.800.53.R5-LambdaDLQ": (
-                    "Failed asynchronous runs go to the on-failure destination, which keeps the error with "
-                    "the event; failed batches to that of the event source; REST callers see the error."
-                )
+                "NIST.800.53.R5-LambdaDLQ": destination,
+                "Serverless-LambdaDLQ": destination,
+                "AwsSolutions-L1": runtime,
+                "Serverless-LambdaLatestVersion": runtime,
             },
         )
         acknowledge(

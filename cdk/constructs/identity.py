@@ -55,7 +55,9 @@ class Identity(Construct):
             generate_secret=True,
             o_auth=cognito.OAuthSettings(
                 flows=cognito.OAuthFlows(client_credentials=True),
-                scopes=[cognito.OAuthScope.resource_server(server, scopes[s]) for s in settings.machine_scopes],
+                scopes=[
+                    cognito.OAuthScope.resource_server(server, scopes[s]) for s in settings.machine_scopes
+                ],
             ),
             access_token_validity=Duration.minutes(settings.access_token_minutes),
             enable_token_revocation=True,
@@ -73,7 +75,7 @@ class Identity(Construct):
         acknowledge(
             pool,
             {
-                "AwsSolutions-COG3": "Threat protection needs the Plus plan and watches sign-ins of people; "
+                "AwsSolutions-COG8": "Threat protection needs the Plus plan and watches sign-ins of people; "
                 "machines sign in here."
             },
         )

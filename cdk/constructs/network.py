@@ -8,6 +8,8 @@ S3 has a gateway endpoint, which is free. The database is in isolated subnets wi
 
 from __future__ import annotations
 
+import typing
+
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -57,10 +59,16 @@ class Network(Construct):
             self, "Functions", vpc=self.vpc, description="Functions: out only", allow_all_outbound=False
         )
         self.database_group = ec2.SecurityGroup(
-            self, "Database", vpc=self.vpc, description="Event store: from functions only", allow_all_outbound=False
+            self,
+            "Database",
+            vpc=self.vpc,
+            description="Event store: from functions only",
+            allow_all_outbound=False,
         )
         database = ec2.Port.tcp(database_port)
-        self.functions_group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS APIs and the key set")
+        self.functions_group.add_egress_rule(
+            ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS APIs and the key set"
+        )
         self.functions_group.add_egress_rule(self.database_group, database, "event store")
         self.database_group.add_ingress_rule(self.functions_group, database, "functions")
         self._acknowledge()
@@ -76,9 +84,7 @@ class Network(Construct):
 
     def _flow_logs(self, house: House) -> None:
         group = house.log_group(self, "FlowLogs", name=f"/aws/vpc/{house.name('flow')}")
-        role = iam.Role(
-            self, "FlowLogsRole", assumed_by=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com")
-        )
+        role = iam.Role(self, "FlowLogsRole", assumed_by=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com"))
         policy = iam.ManagedPolicy(self, "FlowLogsPolicy", roles=[role])
         policy.add_statements(
             iam.PolicyStatement(
@@ -107,7 +113,7 @@ class Network(Construct):
         )
         for subnet in self.vpc.public_subnets:
             acknowledge(
-                subnet,
+                typing.cast(Construct, subnet),
                 {
                     "NIST.800.53.R5-VPCNoUnrestrictedRouteToIGW": (
                         "Holds the NAT gateway and nothing else; no address is assigned on launch."

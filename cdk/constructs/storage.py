@@ -17,10 +17,13 @@ class Storage(Construct):
     def __init__(self, scope: Construct, id_: str, *, house: House) -> None:
         super().__init__(scope, id_)
         logs = self._log_bucket(house) if house.settings.bucket.access_logs else None
+        name = _name(house, "raw")
+        # By name, not by attribute: it reads the same in every stack that grants something on it.
+        self.raw_objects_arn = f"arn:{Aws.PARTITION}:s3:::{name}/*"
         self.raw = s3.Bucket(
             self,
             "Raw",
-            bucket_name=_name(house, "raw"),
+            bucket_name=name,
             encryption=s3.BucketEncryption.KMS if house.data_key else s3.BucketEncryption.S3_MANAGED,
             encryption_key=house.data_key,
             bucket_key_enabled=True if house.data_key else None,

@@ -30,9 +30,9 @@ class Streams(Construct):
             encryption_key=house.data_key,
             removal_policy=house.removal,
         )
-        if house.data_key is None:
+        if house.data_key:
             acknowledge(
                 stream,
-                {"AwsSolutions-KDS3": "The local twin has no customer keys; in AWS the data key is used."},
+                {"AwsSolutions-KDS3": "The key of Kinesis is free but cannot be revoked or audited by us."},
             )
         return stream

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aws_cdk import CfnParameter
 from constructs import Construct
 
-from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, NAME, Database
+from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, Database
 from cdk.constructs.events import Events
 from cdk.constructs.function import Segment
 from cdk.constructs.house import House
@@ -58,15 +58,18 @@ class Data(Construct):
             database_auth="trust",
             cache_url=_parameter(self, "CacheUrl", "Address of the embedded Valkey"),
             jwks_url=_parameter(self, "JwksUrl", "Address of the key set that signs local tokens"),
-            token_issuer="https://qis.local",
-            token_audience="qis-api",
+            token_issuer="https://qis.local",  # noqa: S106 -- a name, not a secret
+            token_audience="qis-api",  # noqa: S106 -- a name, not a secret
             app_user_arn=None,
             migrate_user_arn=None,
             segment=None,
         )
 
     def _parts(self, settings: Settings) -> Endpoints:
-        assert settings.network and settings.database and settings.identity, "validated by Settings"
+        # Settings has refused this environment already if one of these is missing.
+        assert settings.network is not None
+        assert settings.database is not None
+        assert settings.identity is not None
         network = Network(
             self,
             "Network",
@@ -94,6 +97,3 @@ def _parameter(scope: Construct, name: str, description: str) -> str:
     parameter = CfnParameter(scope, name, type="String", description=description)
     parameter.override_logical_id(name)
     return parameter.value_as_string
-
-
-__all__ = ["FUNCTION_USER", "MIGRATE_USER", "NAME", "Data", "Endpoints"]

@@ -8,6 +8,15 @@ from typing import Any
 from aws_cdk import Duration, triggers
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
+
+from cdk.constructs.alarms import Alarms
+from cdk.constructs.api import Api
+from cdk.constructs.code import Code
+from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, NAME
+from cdk.constructs.events import CONSUMERS
+from cdk.constructs.function import HouseFunction
+from cdk.constructs.house import acknowledge, finding
+from cdk.stacks.data import Data
 from qis.domain.events import (
     DATA_INGESTED,
     DATA_PUBLISHED,
@@ -16,14 +25,6 @@ from qis.domain.events import (
     QUALITY_APPROVED,
     QUALITY_REJECTED,
 )
-
-from cdk.constructs.alarms import Alarms
-from cdk.constructs.api import Api
-from cdk.constructs.code import Code
-from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, NAME
-from cdk.constructs.events import CONSUMERS
-from cdk.constructs.function import HouseFunction
-from cdk.stacks.data import Data
 
 
 class Service(Construct):
@@ -57,7 +58,9 @@ class Service(Construct):
             code=lambda_.Code.from_asset(str(path)),
             compatible_runtimes=[lambda_.Runtime.PYTHON_3_13],
             compatible_architectures=[
-                lambda_.Architecture.ARM_64 if settings.architecture == "arm64" else lambda_.Architecture.X86_64
+                lambda_.Architecture.ARM_64
+                if settings.architecture == "arm64"
+                else lambda_.Architecture.X86_64
             ],
         )
 
@@ -114,8 +117,15 @@ class Service(Construct):
                 functions[name].allow(["rds-db:connect"], at.app_user_arn)
             functions["migrate"].allow(["rds-db:connect"], at.migrate_user_arn)
         functions["ingest"].allow_send(data.events.ingest_dlq)
-        # An object has no name before it is written: the bucket is as narrow as it gets.
-        functions["ingest"].allow(["s3:PutObject"], data.storage.raw.arn_for_objects("*"))
+        functions["ingest"].allow(["s3:PutObject"], data.storage.raw_objects_arn)
+        acknowledge(
+            functions["ingest"].policy,
+            {
+                f"AwsSolutions-IAM5[Resource::{finding(data.storage.raw_objects_arn)}]": (
+                    "Writes objects whose names are not known before; this bucket only."
+                )
+            },
+        )
         functions["ingest"].allow_key("kms:Decrypt", "kms:GenerateDataKey")
         functions["publish"].allow(["events:PutEvents"], data.events.bus.event_bus_arn)
         functions["relay"].allow_put(data.streams.events)
