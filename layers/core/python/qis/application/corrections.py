@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from qis.application.ports import CatalogueReader, EventStore
+from qis.application.ports import CatalogueReader, EventStore, Issue
+from qis.application.quality import Quality
 from qis.application.reconcile import Reconciler, Seed, Trigger
 from qis.domain.errors import NotFound
-from qis.domain.events import NewEvent
+from qis.domain.events import QUALITY_APPROVED, QUALITY_REJECTED, NewEvent
 from qis.domain.numbers import parse_decimal
 from qis.domain.reconciliation import check_proposal
 from qis.domain.series import check_text, check_value
-from qis.domain.snap import parse_snap
+from qis.domain.snap import Snap, parse_snap
 
 
 class Corrections:
     """The use case. One instance per process."""
 
-    def __init__(self, store: EventStore, catalogue: CatalogueReader, reconciler: Reconciler) -> None:
+    def __init__(
+        self, store: EventStore, catalogue: CatalogueReader, reconciler: Reconciler, quality: Quality
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._reconciler = reconciler
+        self._quality = quality
 
     def restate(
         self,
@@ -61,8 +66,11 @@ class Corrections:
             NotFound: no such exception.
             Conflict, FourEyes: see ``ValueHistory.approve``.
         """
+        issue = self._issue(issue_id)
+        if not issue.gate:
+            return self._close(issue_id, issue, QUALITY_APPROVED, actor, correlation_id, "acknowledged")
         return self._run(
-            self._trigger(issue_id, actor, correlation_id),
+            _trigger(issue, actor, correlation_id),
             lambda history, rules, _: history.approve(issue_id, actor, rules),
         )
 
@@ -75,25 +83,38 @@ class Corrections:
             Conflict, FourEyes: see ``ValueHistory.reject``.
         """
         why = check_text(reason, "reason", 500)
+        issue = self._issue(issue_id)
+        if not issue.gate:
+            return self._close(issue_id, issue, QUALITY_REJECTED, actor, correlation_id, why)
         return self._run(
-            self._trigger(issue_id, actor, correlation_id),
+            _trigger(issue, actor, correlation_id),
             lambda history, _rules, _references: history.reject(issue_id, actor, why),
         )
 
-    def _trigger(self, issue_id: UUID, actor: str, correlation_id: str) -> Trigger:
-        key = self._store.issue(issue_id)
-        if key is None:
+    def _issue(self, issue_id: UUID) -> Issue:
+        issue = self._store.issue(issue_id)
+        if issue is None:
             raise NotFound(f"there is no exception {issue_id}", "unknown-exception")
-        return Trigger(*key, correlation_id, None, actor)
+        return issue
+
+    def _close(
+        self, issue_id: UUID, issue: Issue, type_: str, actor: str, correlation_id: str, reason: str
+    ) -> dict[str, Any]:
+        event = self._quality.close(issue_id, issue, type_, actor, correlation_id, reason)
+        return _answer(issue.reference_data_id, issue.snap, [event])
 
     def _run(self, trigger: Trigger, seed: Seed) -> dict[str, Any]:
         done = self._reconciler.run([trigger], {trigger.key: seed})
-        events = done.get(trigger.key, [])
-        return {
-            "reference_data_id": trigger.reference_data_id,
-            "snap": trigger.snap.text,
-            "events": [_shown(e) for e in events],
-        }
+        return _answer(trigger.reference_data_id, trigger.snap, done.get(trigger.key, []))
+
+
+def _trigger(issue: Issue, actor: str, correlation_id: str) -> Trigger:
+    return Trigger(issue.reference_data_id, issue.snap, correlation_id, None, actor)
+
+
+def _answer(reference_data_id: str, snap: Snap, events: Sequence[NewEvent]) -> dict[str, Any]:
+    shown = [_shown(e) for e in events]
+    return {"reference_data_id": reference_data_id, "snap": snap.text, "events": shown}
 
 
 def _shown(event: NewEvent) -> dict[str, Any]:

@@ -76,6 +76,15 @@ class Neighbours:
     """The following snaps up to and including the first official one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """An exception: the value it is about, and whether it holds the value back."""
+
+    reference_data_id: str
+    snap: Snap
+    gate: bool
+
+
 class EventStore(Protocol):
     """The append-only log."""
 
@@ -95,8 +104,12 @@ class EventStore(Protocol):
         """Decisions before and after each ``(reference_data_id, snap)``, in one round trip."""
         ...
 
-    def issue(self, issue_id: UUID) -> tuple[str, Snap] | None:
-        """The value that an exception is about."""
+    def issue(self, issue_id: UUID) -> Issue | None:
+        """What an exception is about."""
+        ...
+
+    def versions(self, streams: Collection[str]) -> Mapping[str, int]:
+        """Versions of streams, without their events; a stream that does not exist is left out."""
         ...
 
 

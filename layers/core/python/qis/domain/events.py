@@ -164,3 +164,13 @@ def source_stream(source: str) -> str:
 def rules_stream(rules: str) -> str:
     """Name of the stream of a rule set."""
     return f"rules:{rules}"
+
+
+def quality_stream(reference_data_id: str, snap_text: str) -> str:
+    """Name of the stream of the findings about one snap that hold nothing back."""
+    return f"quality:{reference_data_id}@{snap_text}"
+
+
+def metrics_stream(reference_data_id: str) -> str:
+    """Name of the stream of a series' quality metrics."""
+    return f"metrics:{reference_data_id}"

@@ -23,7 +23,7 @@ from uuid import UUID
 
 from qis.adapters.postgres import projections
 from qis.adapters.postgres.connection import Database
-from qis.application.ports import Append, Loaded, Neighbours, Outcome
+from qis.application.ports import Append, Issue, Loaded, Neighbours, Outcome
 from qis.domain.events import VERSIONS, Event, Position, upcast
 from qis.domain.snap import Snap
 
@@ -37,12 +37,12 @@ COLUMNS = (
 
 _LOAD = f"""
 SELECT {COLUMNS} FROM (
-    SELECT h.stream AS head, h.first_at, h.recorded_at AS last_at
+    SELECT h.stream AS head, h.first_at
     FROM stream_heads h WHERE h.stream IN (SELECT json_array_elements_text(%s::json))
 ) heads
 CROSS JOIN LATERAL (
     SELECT e.* FROM events e
-    WHERE e.stream = heads.head AND e.recorded_at BETWEEN heads.first_at AND heads.last_at
+    WHERE e.stream = heads.head AND e.recorded_at >= heads.first_at
 ) e
 ORDER BY stream, version
 """  # noqa: S608 - the only thing interpolated is the constant list of columns
@@ -51,7 +51,7 @@ _BEGIN_CLOCK = "SELECT pg_current_xact_id(), clock_timestamp()"
 
 _NEW_HEADS = """
 INSERT INTO stream_heads (stream, version, first_at, recorded_at)
-SELECT stream, moved, clock_timestamp(), clock_timestamp()
+SELECT stream, moved, now(), clock_timestamp()
 FROM json_to_recordset(%s) AS x(stream text, moved integer) ORDER BY stream
 ON CONFLICT (stream) DO NOTHING RETURNING stream
 """
@@ -64,7 +64,7 @@ locked AS (
     SELECT h.stream, x.moved, h.recorded_at FROM stream_heads h JOIN x USING (stream)
     WHERE h.version = x.expected ORDER BY h.stream FOR UPDATE OF h
 )
-UPDATE stream_heads h SET version = l.moved, recorded_at = greatest(clock_timestamp(), h.recorded_at)
+UPDATE stream_heads h SET version = l.moved, recorded_at = clock_timestamp()
 FROM locked l WHERE h.stream = l.stream RETURNING h.stream, l.recorded_at
 """
 
@@ -148,7 +148,9 @@ class PostgresEventStore:
             won = [a for a in appends if a.stream not in lost]
             if won:
                 _copy(connection, won, recorded_at)
-                projections.project_inline(connection, won, recorded_at)
+                projections.project_inline(
+                    connection, frozenset(e.type for a in won for e in a.events), recorded_at
+                )
             if outcomes:
                 _keep_outcomes(connection, [o for o in outcomes if o.stream not in lost], recorded_at)
             if won:
@@ -170,14 +172,27 @@ class PostgresEventStore:
             found[id_, Snap(ns)] = Neighbours(before, [Snap(n) for n in after or ()])
         return found
 
-    def issue(self, issue_id: UUID) -> tuple[str, Snap] | None:
+    def issue(self, issue_id: UUID) -> Issue | None:
         """See ``EventStore.issue``."""
         row = (
             self._database.connect()
-            .execute("SELECT reference_data_id, snap_ns FROM exceptions WHERE issue_id = %s", (issue_id,))
+            .execute(
+                "SELECT reference_data_id, snap_ns, (details ->> 'gate')::boolean FROM exceptions"
+                " WHERE issue_id = %s",
+                (issue_id,),
+            )
             .fetchone()
         )
-        return None if row is None else (row[0], Snap(row[1]))
+        return None if row is None else Issue(row[0], Snap(row[1]), row[2])
+
+    def versions(self, streams: Collection[str]) -> Mapping[str, int]:
+        """See ``EventStore.versions``."""
+        rows = self._database.connect().execute(
+            "SELECT stream, version FROM stream_heads"
+            " WHERE stream IN (SELECT json_array_elements_text(%s::json))",
+            (json.dumps(sorted(streams)),),
+        )
+        return dict(rows.fetchall())
 
 
 def _move_heads(connection: Connection, appends: Sequence[Append]) -> tuple[frozenset[str], datetime]:
@@ -191,12 +206,13 @@ def _move_heads(connection: Connection, appends: Sequence[Append]) -> tuple[froz
     old = [{"stream": s, "expected": at, "moved": moves[s]} for s, at in expected.items() if at > 0]
     moved: set[str] = set()
     with connection.pipeline():
-        clock = connection.execute(_BEGIN_CLOCK)
+        begun = connection.execute(_BEGIN_CLOCK)
         inserted = connection.execute(_NEW_HEADS, (json.dumps(new),)) if new else None
         updated = connection.execute(_MOVE_HEADS, (json.dumps(old),)) if old else None
-    row = clock.fetchone()
+    row = begun.fetchone()
     assert row is not None
-    recorded_at: datetime = row[1]
+    clock: datetime = row[1]
+    recorded_at = clock
     if inserted is not None:
         moved |= {r[0] for r in inserted}
     if updated is not None:
@@ -204,6 +220,12 @@ def _move_heads(connection: Connection, appends: Sequence[Append]) -> tuple[froz
             moved.add(stream)
             # A clock that stepped back must not put an event before its predecessor.
             recorded_at = max(recorded_at, last + timedelta(microseconds=1))
+    # Heads keep the moment of their newest event or later, also where the clock had to be pushed on.
+    if recorded_at != clock:
+        connection.execute(
+            "UPDATE stream_heads SET recorded_at = greatest(recorded_at, %s) WHERE stream = ANY(%s)",
+            (recorded_at, sorted(moved)),
+        )
     return frozenset(expected.keys() - moved), recorded_at
 
 
@@ -217,8 +239,8 @@ def _copy(connection: Connection, appends: Sequence[Append], recorded_at: dateti
         for version, event in enumerate(append.events, append.expected_version + 1):
             body = json.dumps(event.data, separators=(",", ":"))
             lines.append(
-                f"{event_id(append.stream, version)}\t{event.type}\t{VERSIONS[event.type]}\t{stream}\t{version}"
-                f"\t{moment}\t{actor}\t{correlation}\t{cause}\t{_escape(body)}\n"
+                f"{event_id(append.stream, version)}\t{event.type}\t{VERSIONS[event.type]}\t{stream}"
+                f"\t{version}\t{moment}\t{actor}\t{correlation}\t{cause}\t{_escape(body)}\n"
             )
     with connection.cursor().copy(_COPY) as copy:
         copy.write("".join(lines))

@@ -29,6 +29,9 @@ SELECT coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::fl
 """
 
 
+_BEHIND = "SELECT EXISTS (SELECT FROM events WHERE (tx, position) > (%s::xid8, %s))"
+
+
 class PostgresFollower:
     """``FollowerLog`` on PostgreSQL, under a lock that lets one process at a time follow."""
 
@@ -37,20 +40,18 @@ class PostgresFollower:
         self._name = name
         self._position: Position | None = None
 
-    def acquire(self, wait: bool) -> bool:
-        """Become the one active reader of this name until the connection ends.
+    def acquire(self, seconds: float) -> bool:
+        """Become the one active reader of this name, until the connection ends.
 
         Args:
-            wait: wait for the present one to end (bounded by the statement timeout), else just try.
+            seconds: how long to wait for the present one to end.
         """
-        from psycopg.errors import QueryCanceled
+        from psycopg.errors import LockNotAvailable
 
-        if not wait:
-            row = self._connection.execute(
-                "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (self._lock_name,)
-            ).fetchone()
-            return row is not None and bool(row[0])
-        with suppress(QueryCanceled):
+        self._connection.execute(
+            "SELECT set_config('lock_timeout', %s, false)", (f"{int(seconds * 1000)}ms",)
+        )
+        with suppress(LockNotAvailable):
             self._connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (self._lock_name,))
             return True
         return False
@@ -86,6 +87,13 @@ class PostgresFollower:
             (self._name, str(to.tx), to.sequence, at),
         )
         self._position = to
+
+    def behind(self) -> bool:
+        """Whether events wait that a running transaction still holds back."""
+        at = self.checkpoint()
+        row = self._connection.execute(_BEHIND, (str(at.tx), at.sequence)).fetchone()
+        assert row is not None
+        return bool(row[0])
 
     def lag_seconds(self) -> float:
         """Age of the oldest event not yet followed; 0 where there is none."""

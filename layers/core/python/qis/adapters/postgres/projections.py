@@ -1,17 +1,18 @@
-"""Read models written in the transaction of their events, and the same statements for a rebuild.
+"""Read models written in the transaction of their events, and by the same statements in a rebuild.
 
-A read model is a function of the log: the rows of an event follow from the event alone, so a rebuilt table
-is equal to the live one, byte for byte.
+A read model is a function of the log: its rows follow from the events alone, so a rebuilt table is equal to
+the live one. Each statement names its table as ``{table}``; a rebuild writes to another.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from qis.application.ports import Append
 from qis.domain import events as ev
 from qis.domain.snap import parse_instant
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 OFFICIAL = frozenset({ev.DATA_PUBLISHED, ev.DATA_RESTATED})
-_ISSUES = frozenset(
-    {ev.QUALITY_ISSUE_DETECTED, ev.QUALITY_ISSUE_RESOLVED, ev.QUALITY_APPROVED, ev.QUALITY_REJECTED}
-)
+_CLOSED = {
+    ev.QUALITY_ISSUE_RESOLVED: "resolved",
+    ev.QUALITY_APPROVED: "approved",
+    ev.QUALITY_REJECTED: "rejected",
+}
 _CATALOGUE = {
     ev.SERIES_REGISTERED: ("series", "reference_data_id"),
     ev.SCHEMA_EVOLVED: ("series", "reference_data_id"),
@@ -30,178 +33,206 @@ _CATALOGUE = {
     ev.RULES_CHANGED: ("rules", "rules"),
 }
 
-_OFFICIAL_ROW = """
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An event in its place in the log, as a projection needs it."""
+
+    event_id: UUID
+    type: str
+    version: int
+    data: ev.Data
+    actor: str
+    recorded_at: datetime
+    tx: int
+    position: int
+
+
+_OFFICIAL_ROWS = """
 json_to_recordset(%(rows)s) AS x(event_id uuid, reference_data_id text, snap_ns bigint, snap timestamptz,
     value numeric, version integer, details jsonb, recorded_from timestamptz, tx xid8, position bigint)
 """
 
-_SUPERSEDE = """
-UPDATE {table} o SET superseded_at = x.recorded_from, superseded_tx = x.tx,
+_SUPERSEDE = f"""
+UPDATE {{table}} o SET superseded_at = x.recorded_from, superseded_tx = x.tx,
     superseded_position = x.position
-FROM {rows}
+FROM {_OFFICIAL_ROWS}
 WHERE x.version > 1 AND o.reference_data_id = x.reference_data_id AND o.snap_ns = x.snap_ns
-  AND o.superseded_at = 'infinity'
-"""
+  AND o.superseded_at IS NULL
+"""  # noqa: S608 - what is interpolated is a constant of this module
 
-_PUBLISH = """
-INSERT INTO {table} (reference_data_id, snap_ns, recorded_from, snap, value, version, event_id, tx,
+_PUBLISH = f"""
+INSERT INTO {{table}} (reference_data_id, snap_ns, recorded_from, snap, value, version, event_id, tx,
     position, details)
 SELECT reference_data_id, snap_ns, recorded_from, snap, value, version, event_id, tx, position, details
-FROM {rows}
-"""
+FROM {_OFFICIAL_ROWS}
+"""  # noqa: S608 - what is interpolated is a constant of this module
 
 _DECIDE = """
-INSERT INTO decisions AS d (reference_data_id, snap_ns, status, value)
-SELECT id, ns, status, value FROM json_to_recordset(%s) AS x(id text, ns bigint, status text, value numeric)
+INSERT INTO {table} AS d (reference_data_id, snap_ns, status, value)
+SELECT id, ns, status, value
+FROM json_to_recordset(%s) AS x(id text, ns bigint, status text, value numeric)
 ORDER BY id, ns
 ON CONFLICT (reference_data_id, snap_ns) DO UPDATE SET status = excluded.status, value = excluded.value
 """
 
 _OPEN_ISSUE = """
-INSERT INTO exceptions (issue_id, reference_data_id, snap_ns, status, opened_at, details)
-SELECT issue_id, reference_data_id, snap_ns, 'open', %s, details
-FROM json_to_recordset(%s) AS x(issue_id uuid, reference_data_id text, snap_ns bigint, details jsonb)
+INSERT INTO {table} (issue_id, reference_data_id, snap_ns, status, opened_at, details)
+SELECT issue_id, reference_data_id, snap_ns, 'open', opened_at, details
+FROM json_to_recordset(%s) AS x(issue_id uuid, reference_data_id text, snap_ns bigint,
+                                opened_at timestamptz, details jsonb)
 """
 
 _CLOSE_ISSUE = """
-UPDATE exceptions e SET status = x.status, closed_at = %s, closed_by = x.closed_by
-FROM json_to_recordset(%s) AS x(issue_id uuid, status text, closed_by text)
+UPDATE {table} e SET status = x.status, closed_at = x.closed_at, closed_by = x.closed_by
+FROM json_to_recordset(%s) AS x(issue_id uuid, status text, closed_at timestamptz, closed_by text)
 WHERE e.issue_id = x.issue_id AND e.status = 'open'
 """
 
-_CLOSED = {
-    ev.QUALITY_ISSUE_RESOLVED: "resolved",
-    ev.QUALITY_APPROVED: "approved",
-    ev.QUALITY_REJECTED: "rejected",
-}
-
 _DEFINE = """
-INSERT INTO catalogue (kind, name, version, definition, changed_at)
-SELECT kind, name, version, definition, %s
-FROM json_to_recordset(%s) AS x(kind text, name text, version integer, definition jsonb)
+INSERT INTO {table} (kind, name, version, definition, changed_at)
+SELECT kind, name, version, definition, changed_at
+FROM json_to_recordset(%s) AS x(kind text, name text, version integer, definition jsonb,
+                                changed_at timestamptz)
 ORDER BY kind, name
 ON CONFLICT (kind, name) DO UPDATE SET version = excluded.version, definition = excluded.definition,
     changed_at = excluded.changed_at
 """
 
-Placed = tuple[str, int, ev.NewEvent, str]
-"""Stream, version, event and actor."""
+
+def _snap_ns(data: ev.Data) -> int:
+    return parse_instant(data["snap"], "snap").ns
 
 
-def project_inline(connection: Connection, appends: Sequence[Append], recorded_at: datetime) -> None:
-    """Write the read models that follow from what was just appended in this transaction."""
-    placed = [
-        (a.stream, version, event, a.actor)
-        for a in appends
-        for version, event in enumerate(a.events, a.expected_version + 1)
-        if event.type != ev.DATA_INGESTED
-    ]
-    if not placed:
-        return
-    official = [p for p in placed if p[2].type in OFFICIAL]
-    if official:
-        _project_official_inline(connection, official, recorded_at)
-    _project_decisions(connection, placed)
-    _project_issues(connection, placed, recorded_at)
-    _project_catalogue(connection, placed, recorded_at)
+def _official(connection: Connection, placed: Sequence[Placed], table: str) -> None:
+    """Bitemporal rows. A batch holds at most one event per value: see ``waves``."""
+    rows = [_official_row(p) for p in placed]
+    given = {"rows": json.dumps(rows)}
+    if any(r["version"] > 1 for r in rows):
+        connection.execute(_SUPERSEDE.format(table=table), given)
+    connection.execute(_PUBLISH.format(table=table), given)
 
 
-def _project_official_inline(connection: Connection, placed: Sequence[Placed], recorded_at: datetime) -> None:
-    places = {
-        (stream, version): (event_id, tx, position)
-        for event_id, tx, position, stream, version in connection.execute(
-            "SELECT event_id, tx, position, stream, version FROM events"
-            " WHERE tx = pg_current_xact_id() AND recorded_at = %s",
-            (recorded_at,),
-        )
-    }
-    rows = []
-    for stream, version, event, _ in placed:
-        event_id, tx, position = places[stream, version]
-        rows.append(official_row(event.data, event_id, recorded_at, int(tx), position))
-    write_official(connection, rows)
-
-
-def official_row(
-    data: ev.Data, event_id: object, recorded_at: datetime, tx: int, position: int
-) -> dict[str, Any]:
-    """The row of ``official_values`` that one DataPublished or DataRestated event stands for."""
+def _official_row(placed: Placed) -> dict[str, Any]:
+    data = placed.data
     snap = parse_instant(data["snap"], "snap")
     return {
-        "event_id": str(event_id),
+        "event_id": str(placed.event_id),
         "reference_data_id": data["reference_data_id"],
         "snap_ns": snap.ns,
         "snap": snap.moment.isoformat(),
         "value": data["value"],
         "version": data["official_version"],
         "details": {k: v for k, v in data.items() if k not in ("reference_data_id", "snap", "value")},
-        "recorded_from": recorded_at.isoformat(),
-        "tx": str(tx),
-        "position": position,
+        "recorded_from": placed.recorded_at.isoformat(),
+        "tx": str(placed.tx),
+        "position": placed.position,
     }
 
 
-def write_official(
-    connection: Connection, rows: Sequence[dict[str, Any]], table: str = "official_values"
-) -> None:
-    """Supersede what the rows replace and insert them. At most one row per series and snap."""
-    given = {"rows": json.dumps(rows)}
-    if any(r["version"] > 1 for r in rows):
-        connection.execute(_SUPERSEDE.format(table=table, rows=_OFFICIAL_ROW), given)
-    connection.execute(_PUBLISH.format(table=table, rows=_OFFICIAL_ROW), given)
-
-
-def _project_decisions(connection: Connection, placed: Iterable[Placed]) -> None:
-    """The last word of each stream: what reconciliation said, unless a person approved or corrected."""
+def _decisions(connection: Connection, placed: Sequence[Placed], table: str) -> None:
+    """The last word on each value: what reconciliation said, or what was published over it."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for _, _, event, _ in placed:
-        data = event.data
-        if event.type == ev.DATA_RECONCILED:
-            status, value = data["status"], data["value"]
-        elif event.type in OFFICIAL:
-            status, value = "official", data["value"]
-        else:
-            continue
-        ns = parse_instant(data["snap"], "snap").ns
-        rows[data["reference_data_id"], ns] = {
-            "id": data["reference_data_id"],
-            "ns": ns,
-            "status": status,
-            "value": value,
+    for p in placed:
+        official = p.type in OFFICIAL
+        row = {
+            "id": p.data["reference_data_id"],
+            "ns": _snap_ns(p.data),
+            "status": "official" if official else p.data["status"],
+            "value": p.data["value"],
         }
-    if rows:
-        connection.execute(_DECIDE, (json.dumps(list(rows.values())),))
+        rows[row["id"], row["ns"]] = row
+    connection.execute(_DECIDE.format(table=table), (json.dumps(list(rows.values())),))
 
 
-def _project_issues(connection: Connection, placed: Sequence[Placed], at: datetime) -> None:
-    opened, closed = [], []
-    for _, _, event, actor in placed:
-        if event.type not in _ISSUES:
-            continue
-        data = event.data
-        if event.type == ev.QUALITY_ISSUE_DETECTED:
-            opened.append(
-                {
-                    "issue_id": data["issue_id"],
-                    "reference_data_id": data["reference_data_id"],
-                    "snap_ns": parse_instant(data["snap"], "snap").ns,
-                    "details": data,
-                }
-            )
-        else:
-            closed.append({"issue_id": data["issue_id"], "status": _CLOSED[event.type], "closed_by": actor})
-    if closed:
-        connection.execute(_CLOSE_ISSUE, (at, json.dumps(closed)))
+def _exceptions(connection: Connection, placed: Sequence[Placed], table: str) -> None:
+    """The exception queue. An issue is closed after the batch that opened it is in."""
+    opened = [
+        {
+            "issue_id": p.data["issue_id"],
+            "reference_data_id": p.data["reference_data_id"],
+            "snap_ns": _snap_ns(p.data),
+            "opened_at": p.recorded_at.isoformat(),
+            "details": p.data,
+        }
+        for p in placed
+        if p.type == ev.QUALITY_ISSUE_DETECTED
+    ]
+    closed = [
+        {
+            "issue_id": p.data["issue_id"],
+            "status": _CLOSED[p.type],
+            "closed_at": p.recorded_at.isoformat(),
+            "closed_by": p.actor,
+        }
+        for p in placed
+        if p.type in _CLOSED
+    ]
     if opened:
-        connection.execute(_OPEN_ISSUE, (at, json.dumps(opened)))
+        connection.execute(_OPEN_ISSUE.format(table=table), (json.dumps(opened),))
+    if closed:
+        connection.execute(_CLOSE_ISSUE.format(table=table), (json.dumps(closed),))
 
 
-def _project_catalogue(connection: Connection, placed: Iterable[Placed], at: datetime) -> None:
-    rows = []
-    for _, version, event, _ in placed:
-        if event.type in _CATALOGUE:
-            kind, key = _CATALOGUE[event.type]
-            rows.append({"kind": kind, "name": event.data[key], "version": version, "definition": event.data})
-    if rows:
-        connection.execute(_DEFINE, (at, json.dumps(rows)))
+def _catalogue(connection: Connection, placed: Sequence[Placed], table: str) -> None:
+    """The newest version of each definition."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for p in placed:
+        kind, key = _CATALOGUE[p.type]
+        rows[kind, p.data[key]] = {
+            "kind": kind,
+            "name": p.data[key],
+            "version": p.version,
+            "definition": p.data,
+            "changed_at": p.recorded_at.isoformat(),
+        }
+    connection.execute(_DEFINE.format(table=table), (json.dumps(list(rows.values())),))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A read model: its table, the events it follows and how it takes them."""
+
+    table: str
+    types: frozenset[str]
+    apply: Callable[[Connection, Sequence[Placed], str], None]
+
+
+MODELS: Mapping[str, Model] = {
+    m.table: m
+    for m in (
+        Model("official_values", OFFICIAL, _official),
+        Model("decisions", OFFICIAL | {ev.DATA_RECONCILED}, _decisions),
+        Model("exceptions", frozenset({ev.QUALITY_ISSUE_DETECTED, *_CLOSED}), _exceptions),
+        Model("catalogue", frozenset(_CATALOGUE), _catalogue),
+    )
+}
+
+_PROJECTED = frozenset().union(*(m.types for m in MODELS.values()))
+
+_PLACES = """
+SELECT event_id, type, version, data, actor, recorded_at, tx, position FROM events
+WHERE tx = pg_current_xact_id() AND recorded_at = %s ORDER BY position
+"""
+
+
+def project_inline(connection: Connection, types: frozenset[str], recorded_at: datetime) -> None:
+    """Write the read models that follow from what this transaction appended.
+
+    Args:
+        types: types of the appended events; where none is projected, nothing is read.
+    """
+    if not types & _PROJECTED:
+        return
+    placed = [placed_of(row) for row in connection.execute(_PLACES, (recorded_at,))]
+    for model in MODELS.values():
+        mine = [p for p in placed if p.type in model.types]
+        if mine:
+            model.apply(connection, mine, model.table)
+    if types & MODELS["catalogue"].types:
         connection.execute("UPDATE catalogue_revision SET revision = revision + 1")
+
+
+def placed_of(row: Sequence[Any]) -> Placed:
+    """An event from a row of event_id, type, version, data, actor, recorded_at, tx, position."""
+    return Placed(row[0], row[1], row[2], row[3], row[4], row[5], int(row[6]), row[7])

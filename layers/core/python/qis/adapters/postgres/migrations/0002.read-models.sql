@@ -6,7 +6,7 @@ CREATE TABLE official_values (
     reference_data_id text        NOT NULL COLLATE "C",
     snap_ns           bigint      NOT NULL,
     recorded_from     timestamptz NOT NULL,
-    superseded_at     timestamptz NOT NULL DEFAULT 'infinity',
+    superseded_at     timestamptz, -- null: this is the current value
     snap              timestamptz NOT NULL,
     value             numeric     NOT NULL,
     version           integer     NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE official_values (
     PRIMARY KEY (reference_data_id, snap_ns, recorded_from)
 );
 CREATE UNIQUE INDEX official_values_current ON official_values (reference_data_id, snap_ns)
-    WHERE superseded_at = 'infinity';
+    WHERE superseded_at IS NULL;
 
 -- What reconciliation last came to for each snap; the references of the neighbouring snaps.
 CREATE TABLE decisions (

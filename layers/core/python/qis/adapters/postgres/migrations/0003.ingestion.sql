@@ -33,13 +33,13 @@ CREATE TABLE receipts (
 );
 CREATE UNIQUE INDEX receipts_idempotency ON receipts (actor, idempotency_key);
 
--- Facts per value from which the quality scores of any window are computed; kept by the quality function.
+-- What each source said per snap, kept by the quality function; stale and missing values are found here.
 CREATE TABLE quality_facts (
-    reference_data_id text    NOT NULL COLLATE "C",
-    snap_ns           bigint  NOT NULL,
-    tx                xid8    NOT NULL,
-    position          bigint  NOT NULL,
-    official          boolean NOT NULL,
-    scores            jsonb   NOT NULL,
+    reference_data_id text   NOT NULL COLLATE "C",
+    snap_ns           bigint NOT NULL,
+    tx                xid8   NOT NULL,
+    position          bigint NOT NULL,
+    status            text   NOT NULL,
+    claims            jsonb  NOT NULL,
     PRIMARY KEY (reference_data_id, snap_ns)
 );

@@ -1,0 +1,33 @@
+"""Records of the streams as Lambda delivers them: decoding, and the answer with partial failures."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def sequence_number(record: Mapping[str, Any]) -> str:
+    """The record's place in its shard, by which Lambda identifies a failure."""
+    return str(record["kinesis"]["sequenceNumber"])
+
+
+def payload(record: Mapping[str, Any]) -> bytes:
+    """The record's data."""
+    return base64.b64decode(record["kinesis"]["data"])
+
+
+def backbone_events(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Events of a batch of the backbone.
+
+    Raises:
+        ValueError: a record is not an event. The relay writes nothing else, so the batch is not guessed
+            at: Lambda bisects it and sends the record to the on-failure queue.
+    """
+    return [json.loads(payload(r)) for r in records]
+
+
+def failures(records: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, str]]]:
+    """The answer that makes Lambda deliver these again, and what follows them in the shard."""
+    return {"batchItemFailures": [{"itemIdentifier": sequence_number(r)} for r in records]}

@@ -1,0 +1,92 @@
+"""What each source said per snap, on PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qis.adapters.postgres.connection import Database
+from qis.domain.events import Position
+from qis.domain.findings import Fact
+from qis.domain.snap import Snap
+
+_KEEP = """
+INSERT INTO quality_facts AS f (reference_data_id, snap_ns, tx, position, status, claims)
+SELECT DISTINCT ON (id, ns) id, ns, tx, position, status, claims
+FROM json_to_recordset(%s) AS x(id text, ns bigint, tx xid8, position bigint, status text, claims jsonb)
+ORDER BY id, ns, tx DESC, position DESC
+ON CONFLICT (reference_data_id, snap_ns) DO UPDATE
+SET tx = excluded.tx, position = excluded.position, status = excluded.status, claims = excluded.claims
+WHERE (f.tx, f.position) < (excluded.tx, excluded.position)
+"""
+
+_AROUND = """
+SELECT k.id, f.snap_ns, f.status, f.claims
+FROM json_to_recordset(%s) AS k(id text, low bigint, high bigint, reach integer)
+CROSS JOIN LATERAL (
+    (SELECT snap_ns, status, claims FROM quality_facts
+     WHERE reference_data_id = k.id AND snap_ns < k.low ORDER BY snap_ns DESC LIMIT k.reach)
+    UNION ALL
+    (SELECT snap_ns, status, claims FROM quality_facts
+     WHERE reference_data_id = k.id AND snap_ns BETWEEN k.low AND k.high)
+    UNION ALL
+    (SELECT snap_ns, status, claims FROM quality_facts
+     WHERE reference_data_id = k.id AND snap_ns > k.high ORDER BY snap_ns LIMIT k.reach)
+) f
+ORDER BY k.id, f.snap_ns
+"""
+
+_LAST = """
+SELECT DISTINCT ON (reference_data_id) reference_data_id, snap_ns, status, claims
+FROM quality_facts ORDER BY reference_data_id, snap_ns DESC
+"""
+
+_SCORES = """
+SELECT details -> 'quality' FROM official_values
+WHERE reference_data_id = %s AND snap_ns BETWEEN %s AND %s AND superseded_at IS NULL ORDER BY snap_ns
+"""
+
+
+class PostgresFacts:
+    """``Facts`` on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def keep(self, rows: Sequence[tuple[str, Fact, Position]]) -> None:
+        """See ``Facts.keep``."""
+        given = [
+            {
+                "id": id_,
+                "ns": fact.snap.ns,
+                "tx": str(at.tx),
+                "position": at.sequence,
+                "status": fact.status,
+                "claims": dict(fact.claims),
+            }
+            for id_, fact, at in rows
+        ]
+        self._database.connect().execute(_KEEP, (json.dumps(given),))
+
+    def around(
+        self, spans: Mapping[str, tuple[Snap, Snap]], reach: Mapping[str, int]
+    ) -> Mapping[str, list[Fact]]:
+        """See ``Facts.around``."""
+        wanted = [
+            {"id": i, "low": low.ns, "high": high.ns, "reach": reach[i]} for i, (low, high) in spans.items()
+        ]
+        found: dict[str, list[Fact]] = {}
+        for id_, ns, status, claims in self._database.connect().execute(_AROUND, (json.dumps(wanted),)):
+            found.setdefault(id_, []).append(Fact(Snap(ns), status, claims))
+        return found
+
+    def last(self) -> Mapping[str, Fact]:
+        """See ``Facts.last``."""
+        rows = self._database.connect().execute(_LAST)
+        return {id_: Fact(Snap(ns), status, claims) for id_, ns, status, claims in rows}
+
+    def official_scores(self, reference_data_id: str, since: Snap, until: Snap) -> list[dict[str, Any]]:
+        """See ``Facts.official_scores``."""
+        rows = self._database.connect().execute(_SCORES, (reference_data_id, since.ns, until.ns))
+        return [row[0] for row in rows]
