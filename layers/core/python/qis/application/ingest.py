@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from qis.application.ports import (
@@ -24,6 +24,7 @@ from qis.application.ports import (
     DeadLetter,
     DeadLetters,
     EventStore,
+    Loaded,
     Outcome,
     RawStore,
     Receipts,
@@ -53,6 +54,7 @@ class Delivery:
 @dataclass(frozen=True, slots=True)
 class _Accepted:
     claim: Claim
+    stream: str
     record_id: str
     load_id: str
     index: int
@@ -68,13 +70,7 @@ def decode(payload: bytes) -> Any:
     if len(payload) > MAX_BYTES:
         raise refuse("record", f"({len(payload)} bytes)", "max-bytes", f"is larger than {MAX_BYTES} bytes")
     try:
-        return json.loads(
-            payload,
-            parse_float=Decimal,
-            parse_int=_integer,
-            parse_constant=_constant,
-            object_pairs_hook=_distinct,
-        )
+        return _DECODER.decode(payload.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise refuse(
             "record",
@@ -99,6 +95,11 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(k for k in names if names.count(k) > 1)
         raise refuse(shown(twice), "", "distinct-keys", "is given more than once")
     return found
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=Decimal, parse_int=_integer, parse_constant=_constant, object_pairs_hook=_distinct
+)
 
 
 class Ingest:
@@ -195,54 +196,47 @@ class Ingest:
             else:
                 accepted.append(taken)
         uri = upload.result()
-        fresh = outcomes
+        waiting = list(outcomes.values())
+        # Most claims are the first on their snap: assume it, and read only the streams that exist already.
+        loaded: Mapping[str, Loaded] = {}
         for _ in range(ATTEMPTS):
-            appends, decided = self._decide(accepted, uri, actor)
+            appends, decided = _decide(accepted, loaded, uri, actor)
+            lost = self._store.append(appends, [*waiting, *decided.values()])
             outcomes |= decided
-            lost = self._store.append(appends, list({**fresh, **decided}.values()))
             if not lost:
                 return outcomes
-            fresh = {}
-            accepted = [
-                a for a in accepted if value_stream(a.claim.reference_data_id, a.claim.snap.text) in lost
-            ]
+            waiting = []
+            accepted = [a for a in accepted if a.stream in lost]
+            loaded = self._store.load(lost)
         raise Contended(f"{len(accepted)} claims lost to other writers {ATTEMPTS} times")
 
-    def _decide(
-        self, accepted: Iterable[_Accepted], uri: str, actor: str | None
-    ) -> tuple[list[Append], dict[int, Outcome]]:
-        streams: dict[str, list[_Accepted]] = {}
-        for item in accepted:
-            stream = value_stream(item.claim.reference_data_id, item.claim.snap.text)
-            streams.setdefault(stream, []).append(item)
-        loaded = self._store.load(streams.keys())
-        appends: list[Append] = []
-        outcomes: dict[int, Outcome] = {}
-        for stream, items in streams.items():
+
+def _decide(
+    accepted: Iterable[_Accepted], loaded: Mapping[str, Loaded], uri: str, actor: str | None
+) -> tuple[list[Append], dict[int, Outcome]]:
+    """Appends and outcomes of valid claims, given what their streams hold."""
+    appends: list[Append] = []
+    outcomes: dict[int, Outcome] = {}
+    heads: dict[str, tuple[int, dict[str, str]]] = {}
+    for item in accepted:
+        stream, claim_id = item.stream, item.claim.claim_id
+        if stream not in heads:
             found = loaded.get(stream, EMPTY)
-            known = {
-                UUID(e.data["claim_id"]): e.data["record_id"] for e in found.events if e.type == DATA_INGESTED
+            claims = {
+                e.data["claim_id"]: e.data["record_id"] for e in found.events if e.type == DATA_INGESTED
             }
-            version = found.version
-            for item in items:
-                claim_id = item.claim.claim_id
-                if claim_id in known:
-                    if known[claim_id] != item.record_id:
-                        outcomes[item.index] = _outcome(item, "duplicate", None)
-                    continue
-                known[claim_id] = item.record_id
-                outcomes[item.index] = _outcome(item, "accepted", stream)
-                appends.append(
-                    Append(
-                        stream=stream,
-                        expected_version=version,
-                        events=[_event(item, uri)],
-                        actor=actor or f"feed:{item.claim.source}",
-                        correlation_id=item.load_id,
-                    )
-                )
-                version += 1
-        return appends, outcomes
+            heads[stream] = found.version, claims
+        version, known = heads[stream]
+        if claim_id in known:
+            if known[claim_id] != item.record_id:
+                outcomes[item.index] = _outcome(item, "duplicate")
+            continue
+        known[claim_id] = item.record_id
+        heads[stream] = version + 1, known
+        outcomes[item.index] = _outcome(item, "accepted")
+        submitter = actor or f"feed:{item.claim.source}"
+        appends.append(Append(stream, version, (_event(item, uri),), submitter, item.load_id))
+    return appends, outcomes
 
 
 def _examine(index: int, delivery: Delivery, catalogue: Catalogue) -> _Accepted | Outcome:
@@ -262,7 +256,8 @@ def _examine(index: int, delivery: Delivery, catalogue: Catalogue) -> _Accepted 
             payload=delivery.payload,
             redriven=delivery.redriven,
         )
-    return _Accepted(claim, record_id, load_id, index, delivery.redriven)
+    stream = value_stream(claim.reference_data_id, claim.snap.text)
+    return _Accepted(claim, stream, record_id, load_id, index, delivery.redriven)
 
 
 def _own_id(body: Mapping[str, Any], name: str, default: str) -> str:
@@ -288,14 +283,9 @@ def _event(item: _Accepted, uri: str) -> NewEvent:
     return NewEvent(DATA_INGESTED, body)
 
 
-def _outcome(item: _Accepted, kind: str, stream: str | None) -> Outcome:
+def _outcome(item: _Accepted, kind: Literal["accepted", "duplicate"]) -> Outcome:
     return Outcome(
-        record_id=item.record_id,
-        load_id=item.load_id,
-        kind="accepted" if kind == "accepted" else "duplicate",
-        stream=stream,
-        claim_id=item.claim.claim_id,
-        redriven=item.redriven,
+        item.record_id, item.load_id, kind, item.stream, item.claim.claim_id, redriven=item.redriven
     )
 
 
@@ -317,6 +307,6 @@ def _claim_answer(index: int, outcome: Outcome) -> dict[str, Any]:
     return {
         "index": index,
         "outcome": outcome.kind,
-        "claim_id": None if outcome.claim_id is None else str(outcome.claim_id),
+        "claim_id": outcome.claim_id,
         "violations": list(outcome.violations),
     }

@@ -42,14 +42,14 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one delivered record. An accepted one names the stream that took it, so that it is
-    counted only if that stream's append won."""
+    """What became of one delivered record. A valid one names its stream, and counts only if the stream's
+    append won: whoever lost decides again."""
 
     record_id: str
     load_id: str
     kind: Literal["accepted", "duplicate", "rejected"]
     stream: str | None = None
-    claim_id: UUID | None = None
+    claim_id: str | None = None
     violations: Sequence[Mapping[str, str]] = ()
     payload: bytes = b""
     redriven: bool = False

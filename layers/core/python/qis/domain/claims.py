@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
-from uuid import UUID
 
 from qis.domain.errors import refuse
 from qis.domain.numbers import decimal_text, parse_decimal
@@ -27,7 +26,8 @@ OPTIONAL = {"volume", "received_at", "currency", "unit", "attribute", "correlati
 class Claim:
     """A validated claim. ``received_at`` is when the collector had it from the provider."""
 
-    claim_id: UUID
+    claim_id: str
+    """32 hexadecimal digits."""
     reference_data_id: str
     snap: Snap
     source: str
@@ -36,14 +36,14 @@ class Claim:
     received_at: Snap | None
 
     @property
-    def order(self) -> tuple[int, bytes]:
+    def order(self) -> tuple[int, str]:
         """Later is greater: by reception, then by identity. A claim without reception time is earliest."""
-        return (self.received_at.ns if self.received_at else -(2**63), self.claim_id.bytes)
+        return (self.received_at.ns if self.received_at else -(2**63), self.claim_id)
 
     def as_json(self) -> dict[str, Any]:
         """The claim's part of a ``DataIngested`` event."""
         body: dict[str, Any] = {
-            "claim_id": str(self.claim_id),
+            "claim_id": self.claim_id,
             "reference_data_id": self.reference_data_id,
             "snap": self.snap.text,
             "source": self.source,
@@ -60,7 +60,7 @@ class Claim:
         """The claim in a stored ``DataIngested`` event."""
         volume, received = body.get("volume"), body.get("received_at")
         return cls(
-            claim_id=UUID(body["claim_id"]),
+            claim_id=body["claim_id"],
             reference_data_id=body["reference_data_id"],
             snap=parse_instant(body["snap"], "snap"),
             source=body["source"],
@@ -72,13 +72,13 @@ class Claim:
 
 def claim_identity(
     reference_data_id: str, snap: Snap, source: str, value: Decimal, received_at: Snap | None
-) -> UUID:
+) -> str:
     """Identity by content. ``1.10`` and ``1.1`` are the same claim: the number is, the digits are not."""
     number = format(value.normalize(), "f")
     text = "\n".join(
         (reference_data_id, str(snap.ns), source, number, str(received_at.ns) if received_at else "")
     )
-    return UUID(bytes=blake2b(text.encode(), digest_size=16, person=b"qis-claim-v1").digest())
+    return blake2b(text.encode(), digest_size=16, person=b"qis-claim-v1").hexdigest()
 
 
 def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping[str, bool]) -> Claim:

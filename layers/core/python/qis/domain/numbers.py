@@ -12,6 +12,7 @@ MAX_DIGITS = 38
 MAX_SCALE = 18
 """Digits after the point that a value may have."""
 
+_PLAIN = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _FORM = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
 
@@ -22,6 +23,8 @@ def parse_decimal(value: object, field: str) -> Decimal:
         InvalidInput: not a decimal, not finite (NaN, infinity), a float or boolean, or more than
             ``MAX_DIGITS`` digits or ``MAX_SCALE`` decimals.
     """
+    if isinstance(value, str) and len(value) <= MAX_SCALE and _PLAIN.fullmatch(value):
+        return Decimal(value)  # short and plain: within every limit
     number = _number(value, field)
     if not number.is_finite():
         raise refuse(field, value, "finite", "is not a finite number")

@@ -19,7 +19,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Any
-from uuid import UUID
 
 from qis.domain.claims import Claim
 from qis.domain.numbers import decimal_text
@@ -76,7 +75,7 @@ def share(part: int, whole: int) -> Decimal | None:
 
 
 def value_scores(
-    claims: Collection[Claim], agreeing: Collection[UUID], checks: Collection[Check], rules: RuleSet
+    claims: Collection[Claim], agreeing: Collection[str], checks: Collection[Check], rules: RuleSet
 ) -> Scores:
     """Scores of one official value, from the claims of its snap (revisions included)."""
     timed = [c for c in claims if c.received_at is not None]

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
 from qis.domain.claims import Claim
 from qis.domain.numbers import MAX_DIGITS, decimal_text
@@ -109,7 +108,7 @@ class Decision:
 
 
 def _claim_ref(claim: Claim) -> dict[str, str]:
-    return {"source": claim.source, "claim_id": str(claim.claim_id), "value": decimal_text(claim.value)}
+    return {"source": claim.source, "claim_id": claim.claim_id, "value": decimal_text(claim.value)}
 
 
 def agrees(a: Decimal, b: Decimal, tolerance: Decimal) -> bool:
@@ -130,7 +129,7 @@ def reconcile(
     claims: Iterable[Claim],
     rules: RuleSet,
     references: Sequence[Reference],
-    withdrawn: Collection[UUID] = (),
+    withdrawn: Collection[str] = (),
 ) -> Decision:
     """Decide on one snap.
 
@@ -189,7 +188,7 @@ def _decision(
 
 
 def _usable(
-    claims: Iterable[Claim], rules: RuleSet, withdrawn: Collection[UUID]
+    claims: Iterable[Claim], rules: RuleSet, withdrawn: Collection[str]
 ) -> tuple[list[Claim], list[Rejected]]:
     """The last claim of each source that passes the rules, best source first; and the rest with reasons."""
     rejected: list[Rejected] = []
@@ -208,7 +207,7 @@ def _usable(
     return usable, rejected
 
 
-def _refusal(claim: Claim, rules: RuleSet, withdrawn: Collection[UUID]) -> Rejected | None:
+def _refusal(claim: Claim, rules: RuleSet, withdrawn: Collection[str]) -> Rejected | None:
     if claim.claim_id in withdrawn:
         return Rejected(claim, "withdrawn-by-operator", "rejected in the exception queue")
     if rules.max_staleness is not None and claim.received_at is not None:

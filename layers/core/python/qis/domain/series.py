@@ -117,7 +117,9 @@ class Source:
 SOURCE_KINDS = ("official", "exchange", "vendor", "broker", "internal", "simulated")
 
 
-def check_fields(given: object, where: str, required: set[str], optional: set[str]) -> Mapping[str, Any]:
+def check_fields(
+    given: object, where: str, required: frozenset[str] | set[str], optional: frozenset[str] | set[str]
+) -> Mapping[str, Any]:
     """``given`` as a mapping with just these keys.
 
     Raises:
@@ -125,6 +127,8 @@ def check_fields(given: object, where: str, required: set[str], optional: set[st
     """
     if not isinstance(given, Mapping):
         raise refuse(where or "body", given, "object", "is not a JSON object")
+    if required <= given.keys() <= required | optional and None not in map(given.get, required):
+        return given
     prefix = f"{where}." if where else ""
     broken = [
         Violation(prefix + shown(k), shown(given[k]), "known-field", "is not a field of this document")

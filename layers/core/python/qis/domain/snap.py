@@ -15,12 +15,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from qis.domain.errors import InvalidInput, refuse
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 NANOS = 1_000_000_000
 _MIN_NS = -2_208_988_800 * NANOS  # 1900-01-01
 _MAX_NS = 7_258_118_400 * NANOS  # 2200-01-01
 
 _STAMP = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(Z|z|[+-]\d\d:?\d\d)?", re.ASCII
+    r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:(?<=:\d\d:\d\d)[.,](\d{1,9}))?(Z|z|[+-]\d\d:?\d\d)?",
+    re.ASCII,
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NAMED = re.compile(r"(\d{4}-\d\d-\d\d) ([A-Za-z]{2,10}) (open|close)", re.ASCII)
@@ -37,6 +39,18 @@ class Precision(StrEnum):
     NANOSECOND = "nanosecond"
 
 
+@lru_cache(maxsize=65_536)
+def _text(ns: int) -> str:
+    seconds, nanos = divmod(ns, NANOS)
+    base = (_NAIVE_EPOCH + timedelta(seconds=seconds)).isoformat()
+    if nanos == 0:
+        return base + "Z"
+    digits = f"{nanos:09d}"
+    while digits.endswith("000"):
+        digits = digits[:-3]
+    return f"{base}.{digits}Z"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Snap:
     """An instant in nanoseconds since the epoch, UTC. Ordered and hashable; equal instants are equal."""
@@ -50,14 +64,7 @@ class Snap:
     @property
     def text(self) -> str:
         """Canonical form: RFC 3339 in UTC with as many decimals (0, 3, 6, 9) as it needs."""
-        seconds, nanos = divmod(self.ns, NANOS)
-        base = (EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
-        if nanos == 0:
-            return base + "Z"
-        digits = f"{nanos:09d}"
-        while digits.endswith("000"):
-            digits = digits[:-3]
-        return f"{base}.{digits}Z"
+        return _text(self.ns)
 
     @property
     def precision(self) -> Precision:
@@ -91,8 +98,12 @@ class Snap:
         """
         if moment.tzinfo is None:
             raise refuse("snap", moment.isoformat(), "aware-time", "has no time zone")
-        delta = moment - EPOCH
-        return cls((delta.days * 86_400 + delta.seconds) * NANOS + delta.microseconds * 1000)
+        return cls(_nanos(moment))
+
+
+def _nanos(moment: datetime) -> int:
+    delta = moment - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * NANOS + delta.microseconds * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +164,15 @@ def parse_instant(text: object, field: str) -> Snap:
     """
     if not isinstance(text, str) or not (match := _STAMP.fullmatch(text)):
         raise refuse(field, text, "iso-8601", "is not an ISO 8601 time such as 2026-01-05T16:00:00-05:00")
-    day, hour, minute, second, fraction, offset = match.groups()
+    wall, fraction, offset = match.groups()
     if offset is None:
         raise refuse(field, text, "aware-time", "has no UTC offset; naive time is refused")
-    zone = "+00:00" if offset in "Zz" else offset
     try:
-        moment = datetime.fromisoformat(f"{day}T{hour}:{minute}:{second or '00'}{zone}")
+        moment = datetime.fromisoformat(wall + offset.upper())
     except ValueError as error:
         raise refuse(field, text, "iso-8601", f"is not a real time ({error})") from error
-    nanos = int((fraction or "0").ljust(9, "0"))
-    return _checked(field, text, Snap.of(moment).ns + nanos)
+    nanos = int(fraction.ljust(9, "0")) if fraction else 0
+    return _checked(field, text, _nanos(moment) + nanos)
 
 
 def parse_snap(text: object, snap_time: SnapTime | None, field: str = "snap") -> Snap:

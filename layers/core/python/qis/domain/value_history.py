@@ -43,7 +43,7 @@ class OpenIssue:
 
     issue_id: UUID
     proposed: Decimal | None
-    claim_ids: tuple[UUID, ...]
+    claim_ids: tuple[str, ...]
     submitters: tuple[str, ...]
     kind: str
     """``suspect``: reconciliation came to it; ``restatement``: a person proposed it."""
@@ -57,14 +57,14 @@ class ValueHistory:
     reference_data_id: str
     snap: Snap
     version: int = 0
-    claims: dict[UUID, Claim] = field(default_factory=dict)
-    records: dict[UUID, str] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    records: dict[str, str] = field(default_factory=dict)
     """Claim to the delivery that brought it, to tell a redelivery from a duplicate."""
-    submitters: dict[UUID, str] = field(default_factory=dict)
+    submitters: dict[str, str] = field(default_factory=dict)
     decision: ev.Data | None = None
     official: Official | None = None
     issue: OpenIssue | None = None
-    withdrawn: set[UUID] = field(default_factory=set)
+    withdrawn: set[str] = field(default_factory=set)
     approved: set[Decimal] = field(default_factory=set)
     pinned: Decimal | None = None
     """Value set by a restatement of a person; later claims are recorded and do not replace it."""
@@ -166,7 +166,7 @@ class ValueHistory:
                 kind="suspect",
                 gate=True,
                 proposed=None if decision.value is None else decimal_text(decision.value),
-                claim_ids=[str(c.claim_id) for c in decision.used],
+                claim_ids=[c.claim_id for c in decision.used],
                 checks=[c.as_json() for c in decision.checks],
                 submitters=submitters,
                 reason=decision.reason,
@@ -255,7 +255,7 @@ class ValueHistory:
                 ev.QUALITY_REJECTED,
                 issue_id=str(issue_id),
                 value=None if issue.proposed is None else decimal_text(issue.proposed),
-                claim_ids=[str(c) for c in issue.claim_ids],
+                claim_ids=list(issue.claim_ids),
                 reason=reason,
                 rejected_by=by,
             )
@@ -351,7 +351,7 @@ def _issue_detected(state: ValueHistory, event: ev.Event) -> None:
     state.issue = OpenIssue(
         issue_id=UUID(data["issue_id"]),
         proposed=None if proposed is None else Decimal(proposed),
-        claim_ids=tuple(UUID(c) for c in data["claim_ids"]),
+        claim_ids=tuple(data["claim_ids"]),
         submitters=tuple(data["submitters"]),
         kind=data["kind"],
         reason=data["reason"],
@@ -363,7 +363,7 @@ def _issue_closed(state: ValueHistory, event: ev.Event) -> None:
     if event.type == ev.QUALITY_APPROVED:
         state.approved.add(Decimal(event.data["value"]))
     if event.type == ev.QUALITY_REJECTED:
-        state.withdrawn |= {UUID(c) for c in event.data["claim_ids"]}
+        state.withdrawn |= set(event.data["claim_ids"])
 
 
 _APPLY = {

@@ -98,13 +98,14 @@ LEFT JOIN LATERAL (
 ) following ON true
 """
 
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 WAKE_CHANNEL = "qis_events"
 
 
-def event_id(stream: str, version: int) -> UUID:
-    """The identity of an event follows from its place, so a repeated append cannot make a second one."""
-    digest = blake2b(f"{stream}#{version}".encode(), digest_size=16, person=b"qis-event-v1").digest()
-    return UUID(bytes=digest)
+def event_id(stream: str, version: int) -> str:
+    """The identity of an event, as 32 hexadecimal digits. It follows from the event's place, so a repeated
+    append cannot make a second one."""
+    return blake2b(f"{stream}#{version}".encode(), digest_size=16, person=b"qis-event-v1").hexdigest()
 
 
 def event_of(row: Sequence[Any]) -> Event:
@@ -237,7 +238,7 @@ def _copy(connection: Connection, appends: Sequence[Append], recorded_at: dateti
         cause = r"\N" if append.causation_id is None else str(append.causation_id)
         stream = _escape(append.stream)
         for version, event in enumerate(append.events, append.expected_version + 1):
-            body = json.dumps(event.data, separators=(",", ":"))
+            body = _ENCODE(event.data)
             lines.append(
                 f"{event_id(append.stream, version)}\t{event.type}\t{VERSIONS[event.type]}\t{stream}"
                 f"\t{version}\t{moment}\t{actor}\t{correlation}\t{cause}\t{_escape(body)}\n"
@@ -297,7 +298,7 @@ def _keep_outcomes(connection: Connection, outcomes: Sequence[Outcome], at: date
             "record_id": o.record_id,
             "load_id": o.load_id,
             "outcome": o.kind,
-            "claim_id": None if o.claim_id is None else str(o.claim_id),
+            "claim_id": o.claim_id,
             "violations": list(o.violations) or None,
             "payload": o.payload.hex(),
         }
