@@ -1,0 +1,104 @@
+"""AWS APIs on one loopback port: the package `ministack`, its state kept over restarts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from local.processes import free_port, spawn, stop, wait_until
+
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+SERVICES = "kinesis,s3,sqs,events,sts"
+
+
+class AwsServer:
+    """One server; ``start`` continues with the streams, queues and objects that are there."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._child: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    def alive(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def environment(self) -> dict[str, str]:
+        """Variables by which an AWS SDK talks to this server."""
+        return {
+            **CREDENTIALS,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": self.url,
+        }
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this server."""
+        import boto3
+
+        make: Any = boto3.client  # its overloads want a literal service name
+        return make(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def start(self) -> None:
+        """Start on the port used before if it is free (queue addresses hold it), and wait until healthy."""
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        marker = self._data_dir / "port.json"
+        before = json.loads(marker.read_text()) if marker.exists() else None
+        self.port = self.port or free_port(before)
+        marker.write_text(json.dumps(self.port))
+        env = {
+            **os.environ,
+            "BIND_HOST": "127.0.0.1",
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "MINISTACK_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.port),
+            "MINISTACK_REGION": REGION,
+            "MINISTACK_ACCOUNT_ID": ACCOUNT,
+            "SERVICES": SERVICES,
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(self._data_dir / "state"),
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(self._data_dir / "s3"),
+            "TMPDIR": str(self._data_dir),
+            "LOG_LEVEL": "WARNING",
+        }
+        self._child = spawn([sys.executable, "-m", "ministack"], self._data_dir / "aws.log", env=env)
+        wait_until(self._healthy, "the AWS APIs do not answer", 60.0)
+
+    def _healthy(self) -> bool:
+        if not self.alive():
+            raise RuntimeError(f"the AWS APIs ended at start; see {self._data_dir / 'aws.log'}")
+        try:
+            with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=2) as answer:  # noqa: S310 - the address is ours
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+    def stop(self) -> None:
+        """Stop; the state is written first, which takes as long as there is state."""
+        if self._child is not None:
+            stop(self._child, signal.SIGTERM, 60.0)

