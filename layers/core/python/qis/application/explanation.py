@@ -1,0 +1,345 @@
+"""Why a value is what it is, told from the events of its stream: in fields, in words, and as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+from qis.domain import events as ev
+from qis.domain.numbers import decimal_text
+from qis.domain.series import Series
+from qis.domain.snap import Snap
+from qis.domain.value_history import OpenIssue, ValueHistory
+
+_OFFICIAL = (ev.DATA_PUBLISHED, ev.DATA_RESTATED)
+_CLOSED = {
+    ev.QUALITY_ISSUE_RESOLVED: "resolved",
+    ev.QUALITY_APPROVED: "approved",
+    ev.QUALITY_REJECTED: "rejected",
+}
+
+
+def moment_text(moment: datetime) -> str:
+    """An aware moment in UTC with microseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def event_body(event: ev.Event) -> dict[str, Any]:
+    """A stored event with its envelope."""
+    return {
+        "event_id": str(event.event_id),
+        "type": event.type,
+        "type_version": event.type_version,
+        "stream": event.stream,
+        "version": event.version,
+        "recorded_at": moment_text(event.recorded_at),
+        "actor": event.actor,
+        "correlation_id": event.correlation_id,
+        "causation_id": None if event.causation_id is None else str(event.causation_id),
+        "basis": event.position.token,
+        "data": event.data,
+    }
+
+
+def why_none(reference_data_id: str, snap: Snap, events: Sequence[ev.Event]) -> tuple[str, str, UUID | None]:
+    """Reason, sentence and, where one holds the value, the exception. ``events`` are of a stream without an
+    official value, not empty."""
+    state = ValueHistory(reference_data_id, snap).fold(events)
+    where = f"{reference_data_id} at {snap.text}"
+    if state.issue is not None:
+        return "held-for-review", f"{where} is held for review: {state.issue.reason}", state.issue.issue_id
+    if state.decision is None:
+        return "not-yet-reconciled", f"claims for {where} are stored and not reconciled yet", None
+    detail = f"{where}: {state.decision['reason']}"
+    if state.decision["status"] == "insufficient":
+        return "insufficient-sources", detail, None
+    return "no-official-value", detail, None
+
+
+def claims_by_source(events: Sequence[ev.Event]) -> dict[str, list[dict[str, Any]]]:
+    """The claims in a value's events with their outcomes, by source, in order of recording."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for claim in _claims(events):
+        found.setdefault(claim["source"], []).append(claim)
+    return found
+
+
+def explain(series: Series, snap: Snap, events: Sequence[ev.Event]) -> dict[str, Any]:
+    """Why the value of ``series`` at ``snap`` is what it is.
+
+    Args:
+        events: of the value's stream and of the findings about the snap, in order.
+    """
+    own = [e for e in events if e.stream == ev.value_stream(series.reference_data_id, snap.text)]
+    state = ValueHistory(series.reference_data_id, snap).fold(own)
+    claims = _claims(own)
+    decision = _decision(own)
+    versions = [_version(e) for e in own if e.type in _OFFICIAL]
+    exceptions = _exceptions(events)
+    if state.official is not None:
+        status = "official"
+    else:
+        status, _, _ = why_none(series.reference_data_id, snap, own)
+    return {
+        "reference_data_id": series.reference_data_id,
+        "snap": snap.text,
+        "status": status,
+        "value": None if state.official is None else decimal_text(state.official.value),
+        "explanation": " ".join(_sentences(series, snap, state, claims, decision, versions, exceptions)),
+        "claims": claims,
+        "decision": decision,
+        "versions": versions,
+        "exceptions": exceptions,
+    }
+
+
+def _claims(events: Iterable[ev.Event]) -> list[dict[str, Any]]:
+    events = list(events)
+    outcomes = _outcomes(events)
+    found = []
+    for event in events:
+        if event.type != ev.DATA_INGESTED:
+            continue
+        data = event.data
+        outcome, detail = outcomes.get(data["claim_id"], ("waiting", "not reconciled yet"))
+        found.append(
+            {
+                "claim_id": data["claim_id"],
+                "source": data["source"],
+                "value": data["value"],
+                "volume": data.get("volume"),
+                "received_at": data.get("received_at"),
+                "recorded_at": moment_text(event.recorded_at),
+                "submitted_by": event.actor,
+                "outcome": outcome,
+                "detail": detail,
+                "raw": _raw(data),
+            }
+        )
+    return found
+
+
+def _outcomes(events: Iterable[ev.Event]) -> dict[str, tuple[str, str | None]]:
+    """What became of each claim: the word of the last decision, and of an operator after it."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for event in events:
+        if event.type == ev.DATA_RECONCILED:
+            found = {c["claim_id"]: ("used", None) for c in event.data["sources_used"]}
+            found |= {c["claim_id"]: (c["rule"], c["detail"]) for c in event.data["sources_rejected"]}
+        elif event.type == ev.QUALITY_REJECTED:
+            detail = f"rejected in the exception queue: {event.data['reason']}"
+            found |= dict.fromkeys(event.data["claim_ids"], ("withdrawn-by-operator", detail))
+    return found
+
+
+def _raw(data: Mapping[str, Any]) -> str | None:
+    raw = data.get("raw")
+    return None if raw is None else f"{raw['uri']}#{raw['index']}"
+
+
+def _decision(events: Sequence[ev.Event]) -> dict[str, Any] | None:
+    for event in reversed(events):
+        if event.type == ev.DATA_RECONCILED:
+            keys = ("status", "value", "method", "confidence", "reason", "rules", "rules_version", "checks")
+            return {**{k: event.data[k] for k in keys}, "decided_at": moment_text(event.recorded_at)}
+    return None
+
+
+def _version(event: ev.Event) -> dict[str, Any]:
+    data = event.data
+    return {
+        "version": data["official_version"],
+        "value": data["value"],
+        "recorded_from": moment_text(event.recorded_at),
+        "cause": data.get("cause"),
+        "reason": data.get("reason"),
+        "by": data.get("restated_by"),
+        "basis": event.position.token,
+    }
+
+
+def _exceptions(events: Iterable[ev.Event]) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for event in events:
+        data = event.data
+        if event.type == ev.QUALITY_ISSUE_DETECTED:
+            found[data["issue_id"]] = {
+                "item": data["issue_id"],
+                "status": "open",
+                "kind": data["kind"],
+                "proposed": data["proposed"],
+                "reason": data["reason"],
+                "opened_at": moment_text(event.recorded_at),
+                "closed_at": None,
+                "closed_by": None,
+            }
+        elif event.type in _CLOSED and data["issue_id"] in found:
+            found[data["issue_id"]].update(
+                status=_CLOSED[event.type], closed_at=moment_text(event.recorded_at), closed_by=event.actor
+            )
+    return list(found.values())
+
+
+# in words ----------------------------------------------------------------------------------------
+
+
+def _sentences(
+    series: Series,
+    snap: Snap,
+    state: ValueHistory,
+    claims: Sequence[Mapping[str, Any]],
+    decision: Mapping[str, Any] | None,
+    versions: Sequence[Mapping[str, Any]],
+    exceptions: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    said = [_opening(series, snap, state, versions), _claims_sentence(claims)]
+    if decision is None:
+        said.append("They are not reconciled yet.")
+    else:
+        said.append(
+            f"Rule set {decision['rules']} version {decision['rules_version']} decided by"
+            f" {decision['method']}: {decision['reason']}."
+        )
+        said += [_check_sentence(c) for c in decision["checks"]]
+    said += [_restated_sentence(a, b) for a, b in pairwise(versions)]
+    if state.pinned is not None:
+        said.append("A person set this value, so later claims are recorded and do not replace it.")
+    said += [_exception_sentence(e) for e in exceptions]
+    return said
+
+
+def _opening(series: Series, snap: Snap, state: ValueHistory, versions: Sequence[Mapping[str, Any]]) -> str:
+    unit = series.semantics.currency or series.semantics.unit or ""
+    where = f"{series.name} ({series.reference_data_id}) at {snap.text}"
+    if state.official is None:
+        return f"{where} has no official value{_held(state.issue)}."
+    last = versions[-1]
+    return (
+        f"{where} is {f'{decimal_text(state.official.value)} {unit}'.rstrip()}, version {last['version']},"
+        f" official since {last['recorded_from']}."
+    )
+
+
+def _held(issue: OpenIssue | None) -> str:
+    return "" if issue is None else f": it is held for review as exception {issue.issue_id}"
+
+
+def _claims_sentence(claims: Sequence[Mapping[str, Any]]) -> str:
+    told = [
+        f"{c['source']} said {c['value']}"
+        f" ({_when(c)}{c['outcome']}{': ' + c['detail'] if c['detail'] and c['outcome'] != 'used' else ''})"
+        for c in claims
+    ]
+    count = "One claim was made" if len(told) == 1 else f"{len(told)} claims were made"
+    return f"{count}: {'; '.join(told)}."
+
+
+def _when(claim: Mapping[str, Any]) -> str:
+    if claim["received_at"]:
+        return f"received {claim['received_at']}, "
+    return f"stored {claim['recorded_at']}, "
+
+
+def _check_sentence(check: Mapping[str, Any]) -> str:
+    passed = "passed" if check["passed"] else "failed"
+    return (
+        f"Check {check['check']} {passed}: measured {check['measured']} against {check['threshold']}"
+        f" ({check['detail']})."
+    )
+
+
+def _restated_sentence(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    return (
+        f"Version {after['version']} replaced {before['value']} by {after['value']} at"
+        f" {after['recorded_from']}, cause {after['cause']}, by {after['by']}: {after['reason']}."
+    )
+
+
+def _exception_sentence(exception: Mapping[str, Any]) -> str:
+    told = f"Exception {exception['item']} ({exception['kind']}: {exception['reason']}) is"
+    if exception["status"] == "open":
+        return f"{told} open since {exception['opened_at']}."
+    return f"{told} {exception['status']} by {exception['closed_by']} at {exception['closed_at']}."
+
+
+# as a graph --------------------------------------------------------------------------------------
+
+
+class _Graph:
+    def __init__(self) -> None:
+        self.nodes: dict[str, dict[str, Any]] = {}
+        self.edges: list[dict[str, str]] = []
+
+    def node(self, id_: str, type_: str, label: str, event: ev.Event | None) -> None:
+        self.nodes.setdefault(
+            id_,
+            {
+                "id": id_,
+                "type": type_,
+                "label": label,
+                "recorded_at": None if event is None else moment_text(event.recorded_at),
+                "event_id": None if event is None else str(event.event_id),
+            },
+        )
+
+    def edge(self, from_: str, to: str, relation: str) -> None:
+        if from_ in self.nodes and to in self.nodes:
+            self.edges.append({"from": from_, "to": to, "relation": relation})
+
+
+def lineage(reference_data_id: str, snap: Snap, events: Sequence[ev.Event]) -> dict[str, Any]:
+    """Raw payloads, claims, decisions, exceptions and official versions, with what led to what."""
+    graph = _Graph()
+    decision = approval = version = ""
+    for event in events:
+        data, own = event.data, f"event:{event.event_id}"
+        if event.type == ev.DATA_INGESTED:
+            _add_claim(graph, event)
+        elif event.type == ev.DATA_RECONCILED:
+            decision, approval = own, ""
+            _add_decision(graph, event, own)
+        elif event.type == ev.QUALITY_ISSUE_DETECTED:
+            graph.node(
+                f"exception:{data['issue_id']}", "exception", f"{data['kind']}: {data['reason']}", event
+            )
+            if data["kind"] == "suspect":
+                graph.edge(decision, f"exception:{data['issue_id']}", "held")
+        elif event.type == ev.QUALITY_APPROVED:
+            approval = f"exception:{data['issue_id']}"
+        elif event.type in _OFFICIAL:
+            label = f"version {data['official_version']}: {data['value']}"
+            graph.node(own, "official", label, event)
+            graph.edge(version, own, "restated")
+            if approval:
+                graph.edge(approval, own, "approved")
+            elif data.get("cause") != "correction":
+                graph.edge(decision, own, "published")
+            version, approval = own, ""
+    return {
+        "reference_data_id": reference_data_id,
+        "snap": snap.text,
+        "nodes": list(graph.nodes.values()),
+        "edges": graph.edges,
+    }
+
+
+def _add_claim(graph: _Graph, event: ev.Event) -> None:
+    data = event.data
+    claim = f"claim:{data['claim_id']}"
+    graph.node(claim, "claim", f"{data['source']}: {data['value']}", event)
+    raw = _raw(data)
+    if raw is not None:
+        graph.node(raw, "raw", raw, None)
+        graph.edge(raw, claim, "contains")
+
+
+def _add_decision(graph: _Graph, event: ev.Event, own: str) -> None:
+    data = event.data
+    graph.node(own, "decision", f"{data['status']}: {data['reason']}", event)
+    for claim in data["sources_used"]:
+        graph.edge(f"claim:{claim['claim_id']}", own, "used")
+    for claim in data["sources_rejected"]:
+        graph.edge(f"claim:{claim['claim_id']}", own, "rejected")
