@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
     outdir = Path(os.environ.get("CDK_OUTDIR") or Path("cdk.out") / settings.name)
     try:
-        code = Code.built() if arguments.code == "built" else Code.stub()
+        code = Code.built(settings.architecture) if arguments.code == "built" else Code.stub()
     except NotPackagedError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -34,20 +34,23 @@ class Code:
         return cls(core=stub, dependencies=stub, migrate=stub, functions=dict.fromkeys(FUNCTIONS, stub))
 
     @classmethod
-    def built(cls, build: Path = BUILD) -> Code:
-        """What ``make package`` built.
+    def built(cls, architecture: str, *, build: Path = BUILD) -> Code:
+        """What ``make package`` built for ``architecture``.
 
         Raises:
             NotPackagedError: a part is not there.
         """
+        of = build / architecture
         code = cls(
-            core=build / "layers" / "core",
-            dependencies=build / "layers" / "dependencies",
-            migrate=build / "layers" / "migrate",
-            functions={name: build / "functions" / name for name in FUNCTIONS},
+            core=of / "layers" / "core",
+            dependencies=of / "layers" / "dependencies",
+            migrate=of / "layers" / "migrate",
+            functions={name: of / "functions" / name for name in FUNCTIONS},
         )
         parts = [code.core, code.dependencies, code.migrate, *code.functions.values()]
-        missing = [str(part.relative_to(build)) for part in parts if not part.is_dir()]
+        missing = [str(part.relative_to(of)) for part in parts if not part.is_dir()]
         if missing:
-            raise NotPackagedError(f"not in {build.name}/: {', '.join(missing)}; run `make package` first")
+            raise NotPackagedError(
+                f"not in {build.name}/{architecture}: {', '.join(missing)}; run `make package` first"
+            )
         return code

@@ -111,25 +111,26 @@ def _resolve(document: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[st
 def _gateway_responses() -> dict[str, Any]:
     """What API Gateway answers by itself, as the same problem documents that the handlers give."""
     return {
-        "DEFAULT_4XX": _problem(None, "Request refused"),
-        "DEFAULT_5XX": _problem(None, "Service failure"),
-        "MISSING_AUTHENTICATION_TOKEN": _problem(404, "Not Found"),  # how API Gateway says: no such route
-        "REQUEST_TOO_LARGE": _problem(413, "Content Too Large"),
-        "THROTTLED": _problem(429, "Too Many Requests", {"Retry-After": "1"}),
-        "QUOTA_EXCEEDED": _problem(429, "Too Many Requests", {"Retry-After": "60"}),
-        "INTEGRATION_TIMEOUT": _problem(504, "Gateway Timeout"),
+        "DEFAULT_4XX": _problem("about:blank", "Request refused"),
+        "DEFAULT_5XX": _problem("urn:qis:problem:unavailable", "The service is not available"),
+        # This is how API Gateway says that there is no such route.
+        "MISSING_AUTHENTICATION_TOKEN": _problem("urn:qis:problem:not-found", "Not found", 404),
+        "REQUEST_TOO_LARGE": _problem("urn:qis:problem:too-large", "Content too large", 413),
+        "THROTTLED": _problem("urn:qis:problem:throttled", "Too many requests", 429, {"Retry-After": "1"}),
     }
 
 
-def _problem(status: int | None, title: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+def _problem(
+    type_: str, title: str, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     given = {"Content-Type": "application/problem+json"} | dict(headers or {})
-    number = f',"status":{status}' if status else ""
+    number = f'"status":{status},' if status else ""
     response: dict[str, Any] = {
         "responseParameters": {f"gatewayresponse.header.{k}": f"'{v}'" for k, v in given.items()},
         "responseTemplates": {
             "application/json": (
-                f'{{"type":"about:blank","title":"{title}"{number},'
-                '"detail":$context.error.messageString,"instance":"$context.requestId"}'
+                f'{{"type":"{type_}","title":"{title}",{number}'
+                '"detail":$context.error.messageString,"correlation_id":"$context.requestId"}'
             )
         },
     }

@@ -152,7 +152,7 @@ class HouseFunction(Construct):
         source: EventSource,
         on_failure: sqs.Queue,
         event_types: Sequence[str] = (),
-    ) -> lambda_.CfnEventSourceMapping:
+    ) -> None:
         """Feed the function from ``stream``; what it cannot process in time goes to ``on_failure``.
 
         Args:
@@ -200,9 +200,8 @@ class HouseFunction(Construct):
         )
         # Lambda checks at creation that the role can read the stream.
         mapping.node.add_dependency(self.policy)
-        return mapping
 
-    def run_each(self, interval: Duration, *, description: str, failed: sqs.IQueue) -> events.Rule:
+    def run_each(self, interval: Duration, *, description: str, failed: sqs.IQueue) -> None:
         """Start the function each ``interval``. A run that fails is not repeated, the next one follows soon;
         it is put on ``failed`` with its error."""
         # By name only: a method of the library must not change the queue's policy, see Events.
@@ -213,7 +212,7 @@ class HouseFunction(Construct):
             max_event_age=Duration.minutes(1),
             on_failure=destinations.SqsDestination(queue),
         )
-        return events.Rule(
+        events.Rule(
             self,
             "Schedule",
             rule_name=self._house.name(self.name),

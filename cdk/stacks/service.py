@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from aws_cdk import Duration, triggers
@@ -42,13 +43,14 @@ class Service(Construct):
         ]
         self.functions = self._functions()
         self._grants()
-        starts = [*self._event_sources(), *self._schedules()]
+        self._event_sources()
+        self._schedules()
         api = Api(self, "Api", house=data.house, document=document, functions=self.functions)
         self._alarms()
         if not data.house.settings.embedded:
-            self._migrate_first(starts=[*starts, api])
+            self._migrate_first(api)
 
-    def _layer(self, id_: str, path: Any, what: str) -> lambda_.LayerVersion:
+    def _layer(self, id_: str, path: Path, what: str) -> lambda_.LayerVersion:
         settings = self._data.house.settings
         return lambda_.LayerVersion(
             self,
@@ -130,8 +132,11 @@ class Service(Construct):
         functions["publish"].allow(["events:PutEvents"], data.events.bus.event_bus_arn)
         functions["relay"].allow_put(data.streams.events)
 
-    def _event_sources(self) -> list[Construct]:
+    def _event_sources(self) -> None:
         data, sources = self._data, self._data.house.settings.event_sources
+        self.functions["ingest"].read_from(
+            data.streams.ingest, source=sources["ingest"], on_failure=data.events.ingest_dlq
+        )
         types = {
             "reconcile": (DATA_INGESTED,),
             "publish": (DATA_PUBLISHED, DATA_RESTATED),
@@ -143,32 +148,22 @@ class Service(Construct):
                 QUALITY_REJECTED,
             ),
         }
-        made: list[Construct] = [
-            self.functions["ingest"].read_from(
-                data.streams.ingest, source=sources["ingest"], on_failure=data.events.ingest_dlq
-            )
-        ]
         for name, wanted in types.items():
-            made.append(
-                self.functions[name].read_from(
-                    data.streams.events,
-                    source=sources[name],
-                    on_failure=data.events.events_dlq,
-                    event_types=wanted,
-                )
+            self.functions[name].read_from(
+                data.streams.events,
+                source=sources[name],
+                on_failure=data.events.events_dlq,
+                event_types=wanted,
             )
-        return made
 
-    def _schedules(self) -> list[Construct]:
+    def _schedules(self) -> None:
         failed = self._data.events.bus_dlq
-        return [
-            self.functions["quality"].run_each(
-                Duration.hours(1), description="Missing and stale values", failed=failed
-            ),
-            self.functions["relay"].run_each(
-                Duration.minutes(1), description="Keep the event log flowing to its stream", failed=failed
-            ),
-        ]
+        self.functions["quality"].run_each(
+            Duration.hours(1), description="Missing and stale values", failed=failed
+        )
+        self.functions["relay"].run_each(
+            Duration.minutes(1), description="Keep the event log flowing to its stream", failed=failed
+        )
 
     def _alarms(self) -> None:
         events = self._data.events
@@ -184,12 +179,14 @@ class Service(Construct):
             alarms.iterator_age(self.functions[name])
         alarms.event_log()
 
-    def _migrate_first(self, *, starts: list[Construct]) -> None:
-        """Migrations run in the deployment, with the new code, before anything that brings traffic."""
+    def _migrate_first(self, api: Api) -> None:
+        """Migrations run in the deployment, before any other function is made or changed: when one fails,
+        the old code is still there with the schema that it knows."""
+        others = [function for name, function in self.functions.items() if name != "migrate"]
         triggers.Trigger(
             self,
             "MigrateNow",
             handler=self.functions["migrate"].function,
-            timeout=Duration.minutes(15),
-            execute_before=starts,
+            timeout=Duration.seconds(self._data.house.settings.functions["migrate"].timeout_seconds),
+            execute_before=[*others, api],
         )
