@@ -1,0 +1,340 @@
+"""The ports of the application, in memory. The contract tests hold them to what the real ones do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from qis.application.ports import (
+    Append,
+    Catalogue,
+    DeadLetter,
+    Issue,
+    Loaded,
+    Neighbours,
+    Outcome,
+    Unavailable,
+)
+from qis.domain import events as ev
+from qis.domain.findings import Fact
+from qis.domain.rules import RuleSet, parse_rules
+from qis.domain.series import Series, Source, parse_series, parse_source
+from qis.domain.snap import Snap, parse_instant
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+_CLOSING = {
+    ev.QUALITY_ISSUE_RESOLVED: "resolved",
+    ev.QUALITY_APPROVED: "approved",
+    ev.QUALITY_REJECTED: "rejected",
+}
+
+
+class Ticking:
+    """A clock that moves on by a microsecond at every look."""
+
+    def __init__(self, start: datetime = EPOCH) -> None:
+        self.now = start
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(microseconds=1)
+        return self.now
+
+
+class MemoryEventStore:
+    """``EventStore`` in memory, with the read models that follow inline."""
+
+    def __init__(self, clock: Callable[[], datetime] | None = None) -> None:
+        self._clock = clock or Ticking()
+        self._transactions = count(1)
+        self.streams: dict[str, list[ev.Event]] = {}
+        self.log: list[ev.Event] = []
+        self.decisions: dict[tuple[str, Snap], tuple[str, Decimal | None]] = {}
+        self.official: dict[tuple[str, Snap], list[ev.Event]] = {}
+        self.issues: dict[UUID, Issue] = {}
+        self.issue_status: dict[UUID, str] = {}
+        self.loads: dict[str, dict[str, int]] = {}
+        self.outcomes: dict[str, Outcome] = {}
+
+    def load(self, streams: Collection[str]) -> Mapping[str, Loaded]:
+        return {s: Loaded(len(self.streams[s]), tuple(self.streams[s])) for s in streams if s in self.streams}
+
+    def versions(self, streams: Collection[str]) -> Mapping[str, int]:
+        return {s: len(self.streams[s]) for s in streams if s in self.streams}
+
+    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+        expected: dict[str, int] = {}
+        for one in appends:
+            expected.setdefault(one.stream, one.expected_version)
+        lost = frozenset(s for s, at in expected.items() if len(self.streams.get(s, ())) != at)
+        moment, tx = self._moment(expected.keys() - lost), next(self._transactions)
+        for one in appends:
+            if one.stream not in lost:
+                self._store(one, moment, tx)
+        self._count([o for o in outcomes if o.stream not in lost])
+        return lost
+
+    def _moment(self, streams: Collection[str]) -> datetime:
+        last = [self.streams[s][-1].recorded_at for s in streams if s in self.streams]
+        return max([self._clock(), *(at + timedelta(microseconds=1) for at in last)])
+
+    def _store(self, one: Append, moment: datetime, tx: int) -> None:
+        for version, event in enumerate(one.events, one.expected_version + 1):
+            placed = ev.Event(
+                event_id=UUID(bytes=sha256(f"{one.stream}#{version}".encode()).digest()[:16]),
+                type=event.type,
+                type_version=ev.VERSIONS[event.type],
+                stream=one.stream,
+                version=version,
+                recorded_at=moment,
+                actor=one.actor,
+                correlation_id=one.correlation_id,
+                causation_id=one.causation_id,
+                data=json.loads(json.dumps(event.data)),
+                position=ev.Position(tx, len(self.log) + 1),
+            )
+            self.streams.setdefault(one.stream, []).append(placed)
+            self.log.append(placed)
+            self._project(placed)
+
+    def _project(self, event: ev.Event) -> None:
+        data = event.data
+        if event.type in (ev.DATA_PUBLISHED, ev.DATA_RESTATED):
+            self.official.setdefault(_key(data), []).append(event)
+            self.decisions[_key(data)] = ("official", Decimal(data["value"]))
+        elif event.type == ev.DATA_RECONCILED:
+            value = data["value"]
+            self.decisions[_key(data)] = (data["status"], None if value is None else Decimal(value))
+        elif event.type == ev.QUALITY_ISSUE_DETECTED:
+            issue_id = UUID(data["issue_id"])
+            self.issues[issue_id] = Issue(*_key(data), data["gate"])
+            self.issue_status[issue_id] = "open"
+        elif event.type in _CLOSING and self.issue_status.get(UUID(data["issue_id"])) == "open":
+            self.issue_status[UUID(data["issue_id"])] = _CLOSING[event.type]
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        for record_id in [o.record_id for o in outcomes if o.redriven]:
+            before = self.outcomes.pop(record_id, None)
+            if before is not None:
+                self._add(before.load_id, before.kind, -1)
+        for outcome in outcomes:
+            if outcome.kind != "accepted":
+                if outcome.record_id in self.outcomes:
+                    continue
+                self.outcomes[outcome.record_id] = outcome
+            self._add(outcome.load_id, outcome.kind, 1)
+
+    def _add(self, load_id: str, kind: str, by: int) -> None:
+        load = self.loads.setdefault(load_id, {"accepted": 0, "duplicate": 0, "rejected": 0})
+        load[kind] += by
+
+    def neighbours(self, keys: Collection[tuple[str, Snap]]) -> Mapping[tuple[str, Snap], Neighbours]:
+        return {key: self._neighbours(*key) for key in keys}
+
+    def _neighbours(self, id_: str, snap: Snap) -> Neighbours:
+        mine = sorted((s, status, value) for (i, s), (status, value) in self.decisions.items() if i == id_)
+        before: list[tuple[Snap, Any, bool]] = []
+        for s, status, value in reversed([m for m in mine if m[0] < snap]):
+            if status == "suspect" and not before:
+                before.append((s, value, False))
+            if status == "official":
+                before.insert(0, (s, value, True))
+                break
+        after: list[Snap] = []
+        for s, status, _ in (m for m in mine if m[0] > snap):
+            after.append(s)
+            if status == "official":
+                break
+        return Neighbours(before, after)
+
+    def issue(self, issue_id: UUID) -> Issue | None:
+        return self.issues.get(issue_id)
+
+
+def _key(data: ev.Data) -> tuple[str, Snap]:
+    return data["reference_data_id"], parse_instant(data["snap"], "snap")
+
+
+class FixedCatalogue:
+    """``CatalogueReader`` that always gives the same."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+
+    def current(self) -> Catalogue:
+        return self.catalogue
+
+
+class LogCatalogue:
+    """``CatalogueReader`` over the log of a ``MemoryEventStore``."""
+
+    def __init__(self, store: MemoryEventStore) -> None:
+        self._store = store
+
+    def current(self) -> Catalogue:
+        series: dict[str, Series] = {}
+        sources: dict[str, Source] = {}
+        rules: dict[str, RuleSet] = {}
+        revision = 0
+        for event in self._store.log:
+            if event.type in (ev.SERIES_REGISTERED, ev.SCHEMA_EVOLVED):
+                series[event.data["reference_data_id"]] = parse_series(event.data)
+            elif event.type in (ev.SOURCE_ADDED, ev.SOURCE_CHANGED):
+                sources[event.data["source"]] = parse_source(event.data)
+            elif event.type == ev.RULES_CHANGED:
+                rules[event.data["rules"]] = parse_rules(event.data, event.version)
+            else:
+                continue
+            revision += 1
+        active = {name: s.active for name, s in sources.items()}
+        return Catalogue(revision, series, sources, rules, active)
+
+
+class MemoryRawStore:
+    """``RawStore`` in memory."""
+
+    def __init__(self) -> None:
+        self.batches: dict[str, list[bytes]] = {}
+
+    def put(self, payloads: Sequence[bytes]) -> str:
+        digest = sha256(b"".join(len(p).to_bytes(8, "big") + p for p in payloads)).hexdigest()
+        uri = f"memory://raw/{digest}"
+        self.batches[uri] = list(payloads)
+        return uri
+
+    def read(self, uri: str) -> list[bytes]:
+        return self.batches[uri]
+
+
+class MemoryDeadLetters:
+    """``DeadLetters`` in memory; ``refuse`` makes it unavailable."""
+
+    def __init__(self) -> None:
+        self.letters: list[DeadLetter] = []
+        self.refuse = False
+
+    def send(self, letters: Sequence[DeadLetter]) -> None:
+        if self.refuse:
+            raise Unavailable("the dead-letter queue is away")
+        self.letters += letters
+
+
+class MemoryReceipts:
+    """``Receipts`` in memory."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}
+
+    def find(self, actor: str, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
+        return self._by_key.get((actor, idempotency_key))
+
+    def keep(
+        self,
+        receipt: UUID,
+        actor: str,
+        idempotency_key: str | None,
+        request_hash: bytes,
+        answer: dict[str, Any],
+    ) -> dict[str, Any]:
+        if idempotency_key is None:
+            return answer
+        first = self._by_key.setdefault((actor, idempotency_key), (request_hash, answer))
+        return first[1]
+
+
+class MemoryBus:
+    """``Bus`` in memory; it does not take events whose id is in ``refuse``."""
+
+    def __init__(self) -> None:
+        self.events: list[Mapping[str, Any]] = []
+        self.refuse: set[str] = set()
+
+    def put(self, events: Sequence[Mapping[str, Any]]) -> frozenset[int]:
+        refused = frozenset(i for i, e in enumerate(events) if e["id"] in self.refuse)
+        self.events += [e for i, e in enumerate(events) if i not in refused]
+        return refused
+
+
+class MemoryBackbone:
+    """``Backbone`` in memory."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, bytes]] = []
+        self.refuse = False
+
+    def put(self, records: Sequence[tuple[str, bytes]]) -> None:
+        if self.refuse:
+            raise Unavailable("the backbone is away")
+        self.records += records
+
+
+class MemoryFollower:
+    """``FollowerLog`` over the log of a ``MemoryEventStore``."""
+
+    def __init__(self, store: MemoryEventStore) -> None:
+        self._store = store
+        self._at = ev.START
+
+    def read(self, after: ev.Position, limit: int, types: Collection[str] = ()) -> Sequence[ev.Event]:
+        wanted = (e for e in self._store.log if e.position > after and (not types or e.type in types))
+        return [e for _, e in zip(range(limit), wanted, strict=False)]
+
+    def checkpoint(self) -> ev.Position:
+        return self._at
+
+    def move(self, to: ev.Position, at: datetime) -> None:
+        self._at = to
+
+
+class MemoryFacts:
+    """``Facts`` in memory."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[Snap, tuple[ev.Position, Fact]]] = {}
+        self.scores: dict[str, list[tuple[Snap, dict[str, Any]]]] = {}
+
+    def keep(self, rows: Sequence[tuple[str, Fact, ev.Position]]) -> None:
+        for id_, fact, position in rows:
+            kept = self.rows.setdefault(id_, {})
+            if fact.snap not in kept or kept[fact.snap][0] < position:
+                kept[fact.snap] = position, fact
+
+    def around(
+        self, spans: Mapping[str, tuple[Snap, Snap]], reach: Mapping[str, int]
+    ) -> Mapping[str, list[Fact]]:
+        found = {}
+        for id_, (low, high) in spans.items():
+            facts = [fact for _, (_, fact) in sorted(self.rows.get(id_, {}).items())]
+            before = [f for f in facts if f.snap < low][-reach[id_] :]
+            after = [f for f in facts if f.snap > high][: reach[id_]]
+            if chosen := [*before, *(f for f in facts if low <= f.snap <= high), *after]:
+                found[id_] = chosen
+        return found
+
+    def last(self) -> Mapping[str, Fact]:
+        return {id_: rows[max(rows)][1] for id_, rows in self.rows.items()}
+
+    def official_scores(self, reference_data_id: str, since: Snap, until: Snap) -> list[dict[str, Any]]:
+        return [q for s, q in self.scores.get(reference_data_id, ()) if since <= s <= until]
+
+
+def racing(store: MemoryEventStore, rivals: Sequence[Append]) -> MemoryEventStore:
+    """``store``, in which each of ``rivals`` gets in just before one append."""
+    waiting = list(rivals)
+    append = store.append
+
+    def beaten(appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+        if waiting:
+            rival = waiting.pop(0)
+            now = store.versions([rival.stream]).get(rival.stream, 0)
+            append([replace(rival, expected_version=now)])
+        return append(appends, outcomes)
+
+    store.append = beaten  # type: ignore[method-assign]
+    return store
