@@ -1,0 +1,352 @@
+"""The template of environment `local`, read: which resources to make, which functions to run, how they are
+wired. Nothing about the product's wiring is written a second time here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local.aws import ACCOUNT, REGION
+from local.poller import EventSource
+from local.runtime import FunctionSpec
+
+TEMPLATE = Path(__file__).with_name("template.json")
+
+KNOWN_BUT_NOT_MADE = frozenset(
+    {
+        "AWS::ApiGateway::Account",
+        "AWS::ApiGateway::Deployment",
+        "AWS::ApiGateway::Stage",
+        "AWS::CDK::Metadata",
+        "AWS::CloudWatch::Alarm",
+        "AWS::IAM::ManagedPolicy",
+        "AWS::IAM::Policy",
+        "AWS::IAM::Role",
+        "AWS::Lambda::EventInvokeConfig",
+        "AWS::Lambda::LayerVersion",
+        "AWS::Lambda::Permission",
+        "AWS::Logs::LogGroup",
+        "AWS::S3::BucketPolicy",
+        "AWS::SQS::QueuePolicy",
+    }
+)
+"""Types that guard or watch the others; on one machine there is nobody to guard against."""
+
+_RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
+_UNIT = {"minute": 60.0, "hour": 3600.0, "day": 86_400.0}
+_SUB = re.compile(r"\$\{([^}]+)\}")
+
+
+class TemplateError(ValueError):
+    """The template asks for something that the twin does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A function to be invoked every so often."""
+
+    name: str
+    function: str
+    every: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of the event bus and its queues."""
+
+    name: str
+    bus: str
+    pattern: str
+    targets: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method on one resource of the API."""
+
+    method: str
+    resource: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What the template says, resolved. Functions are named as in their ARNs."""
+
+    streams: Mapping[str, int]
+    queues: Mapping[str, Mapping[str, str]]
+    buckets: Mapping[str, bool]
+    """Names, each with whether it is versioned."""
+    buses: Sequence[str]
+    rules: Sequence[Rule]
+    functions: Mapping[str, FunctionSpec]
+    sources: Sequence[EventSource]
+    schedules: Sequence[Schedule]
+    routes: Sequence[Route]
+
+
+class _Resolver:
+    """Intrinsic functions, for one account and region and the physical names that the template gives."""
+
+    def __init__(self, template: Mapping[str, Any], parameters: Mapping[str, str], endpoint: str) -> None:
+        self._resources: Mapping[str, Any] = template["Resources"]
+        wanted = template.get("Parameters", {})
+        if missing := sorted(wanted.keys() - parameters.keys()):
+            raise TemplateError(f"parameter {missing[0]} of the template has no value")
+        self._parameters = parameters
+        self._endpoint = endpoint
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self(v) for v in value]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            ((name, argument),) = value.items()
+            function = self._functions().get(name)
+            if function is not None:
+                return function(argument)
+            if name.startswith("Fn::"):
+                raise TemplateError(f"intrinsic function {name} is not known to the twin")
+        return {k: self(v) for k, v in value.items()}
+
+    def _functions(self) -> Mapping[str, Callable[[Any], Any]]:
+        return {
+            "Ref": self._ref,
+            "Fn::GetAtt": lambda a: self._attribute(*(a if isinstance(a, list) else a.split(".", 1))),
+            "Fn::Join": lambda a: a[0].join(str(v) for v in self(a[1])),
+            "Fn::Select": lambda a: self(a[1])[int(a[0])],
+            "Fn::Split": lambda a: str(self(a[1])).split(a[0]),
+            "Fn::Sub": self._sub,
+        }
+
+    def _ref(self, name: str) -> Any:
+        pseudo = {
+            "AWS::Region": REGION,
+            "AWS::AccountId": ACCOUNT,
+            "AWS::Partition": "aws",
+            "AWS::URLSuffix": "amazonaws.com",
+            "AWS::StackName": "qis-local",
+            "AWS::NoValue": None,
+        }
+        if name in pseudo:
+            return pseudo[name]
+        if name in self._parameters:
+            return self._parameters[name]
+        kind, physical = self.physical(name)
+        return f"{self._endpoint}/{ACCOUNT}/{physical}" if kind == "AWS::SQS::Queue" else physical
+
+    def physical(self, name: str) -> tuple[str, str]:
+        """Type and physical name of a resource."""
+        if name not in self._resources:
+            raise TemplateError(f"the template refers to {name}, which it does not have")
+        resource = self._resources[name]
+        properties = resource.get("Properties", {})
+        for key in ("FunctionName", "QueueName", "BucketName", "LogGroupName", "Name"):
+            if isinstance(properties.get(key), str):
+                return resource["Type"], properties[key]
+        return resource["Type"], name
+
+    def _attribute(self, name: str, attribute: str) -> str:
+        kind, physical = self.physical(name)
+        if attribute in ("QueueName", "Name"):
+            return physical
+        if attribute == "QueueUrl":
+            return f"{self._endpoint}/{ACCOUNT}/{physical}"
+        arn = {
+            "AWS::Kinesis::Stream": f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/{physical}",
+            "AWS::SQS::Queue": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{physical}",
+            "AWS::S3::Bucket": f"arn:aws:s3:::{physical}",
+            "AWS::Events::EventBus": f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{physical}",
+            "AWS::Events::Rule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{physical}",
+            "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{physical}",
+        }.get(kind)
+        return arn if attribute == "Arn" and arn is not None else f"{name}.{attribute}"
+
+    def _sub(self, argument: Any) -> str:
+        text, given = (argument, {}) if isinstance(argument, str) else argument
+
+        def value(match: re.Match[str]) -> str:
+            name = match[1]
+            if name in given:
+                return str(self(given[name]))
+            if "." in name:
+                return self._attribute(*name.split(".", 1))
+            return str(self._ref(name))
+
+        return _SUB.sub(value, text)
+
+
+def read(template: Mapping[str, Any], parameters: Mapping[str, str], endpoint: str) -> Wiring:
+    """Resolve a template.
+
+    Args:
+        parameters: values of the template's parameters.
+        endpoint: address of the AWS APIs, of which queue addresses are made.
+
+    Raises:
+        TemplateError: a resource type, an intrinsic function or a reference is not known.
+    """
+    resolve = _Resolver(template, parameters, endpoint)
+    by_type: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for name, resource in template["Resources"].items():
+        kind = resource["Type"]
+        if kind not in KNOWN_BUT_NOT_MADE:
+            by_type.setdefault(kind, []).append((name, resolve(resource.get("Properties", {}))))
+    made = set(_MADE)
+    if unknown := sorted(by_type.keys() - made):
+        raise TemplateError(f"resource type {unknown[0]} is not known to the twin")
+
+    def of(kind: str) -> list[tuple[str, Mapping[str, Any]]]:
+        return by_type.get(kind, [])
+
+    functions = {p["FunctionName"]: _function(p) for _, p in of("AWS::Lambda::Function")}
+    rules = [p for _, p in of("AWS::Events::Rule")]
+    return Wiring(
+        streams={p["Name"]: int(p.get("ShardCount", 1)) for _, p in of("AWS::Kinesis::Stream")},
+        queues={p["QueueName"]: _queue(p) for _, p in of("AWS::SQS::Queue")},
+        buckets={
+            p["BucketName"]: p.get("VersioningConfiguration", {}).get("Status") == "Enabled"
+            for _, p in of("AWS::S3::Bucket")
+        },
+        buses=[p["Name"] for _, p in of("AWS::Events::EventBus")],
+        rules=[_rule(p) for p in rules if "EventPattern" in p],
+        functions=functions,
+        sources=[_source(name, p, endpoint) for name, p in of("AWS::Lambda::EventSourceMapping")],
+        schedules=[s for p in rules if "ScheduleExpression" in p for s in _schedules(p)],
+        routes=[r for _, p in of("AWS::ApiGateway::RestApi") for r in _routes(p["Body"])],
+    )
+
+
+_MADE = (
+    "AWS::ApiGateway::RestApi",
+    "AWS::Events::EventBus",
+    "AWS::Events::Rule",
+    "AWS::Kinesis::Stream",
+    "AWS::Lambda::EventSourceMapping",
+    "AWS::Lambda::Function",
+    "AWS::S3::Bucket",
+    "AWS::SQS::Queue",
+)
+
+
+def load(parameters: Mapping[str, str], endpoint: str, path: Path = TEMPLATE) -> Wiring:
+    """Resolve the committed template; see ``read``."""
+    return read(json.loads(path.read_text(encoding="utf-8")), parameters, endpoint)
+
+
+def _name(arn: str) -> str:
+    return arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
+
+
+def _function(p: Mapping[str, Any]) -> FunctionSpec:
+    return FunctionSpec(
+        name=p["FunctionName"],
+        handler=p["Handler"],
+        environment={k: str(v) for k, v in p.get("Environment", {}).get("Variables", {}).items()},
+        timeout=float(p.get("Timeout", 3)),
+        memory=int(p.get("MemorySize", 128)),
+        concurrency=int(p.get("ReservedConcurrentExecutions", 10)),
+    )
+
+
+def _queue(p: Mapping[str, Any]) -> Mapping[str, str]:
+    attributes = {name: str(p[name]) for name in ("VisibilityTimeout", "MessageRetentionPeriod") if name in p}
+    if "RedrivePolicy" in p:
+        attributes["RedrivePolicy"] = json.dumps(p["RedrivePolicy"])
+    return attributes
+
+
+def _rule(p: Mapping[str, Any]) -> Rule:
+    targets = [
+        {k: t[k] for k in ("Id", "Arn", "DeadLetterConfig", "InputPath") if k in t} for t in p["Targets"]
+    ]
+    return Rule(p["Name"], _name(p["EventBusName"]), json.dumps(p["EventPattern"]), targets)
+
+
+def _schedules(p: Mapping[str, Any]) -> list[Schedule]:
+    match = _RATE.fullmatch(p["ScheduleExpression"])
+    if match is None:
+        raise TemplateError(f"schedule {p['ScheduleExpression']} is not known to the twin")
+    return [Schedule(p["Name"], _name(t["Arn"]), int(match[1]) * _UNIT[match[2]]) for t in p["Targets"]]
+
+
+def _source(name: str, p: Mapping[str, Any], endpoint: str) -> EventSource:
+    failure = p.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+    patterns = [json.loads(f["Pattern"]) for f in p.get("FilterCriteria", {}).get("Filters", [])]
+    return EventSource(
+        name=name,
+        function=_name(p["FunctionName"]),
+        stream=_name(p["EventSourceArn"]),
+        stream_arn=p["EventSourceArn"],
+        batch_size=int(p.get("BatchSize", 100)),
+        window=float(p.get("MaximumBatchingWindowInSeconds", 0)),
+        parallelization=int(p.get("ParallelizationFactor", 1)),
+        max_retries=int(p.get("MaximumRetryAttempts", -1)),
+        max_age=float(p.get("MaximumRecordAgeInSeconds", -1)),
+        bisect=bool(p.get("BisectBatchOnFunctionError", False)),
+        partial_failures="ReportBatchItemFailures" in p.get("FunctionResponseTypes", []),
+        on_failure_url=None if failure is None else f"{endpoint}/{ACCOUNT}/{_name(failure)}",
+        filters=patterns,
+        from_start=p["StartingPosition"] == "TRIM_HORIZON",
+    )
+
+
+def _routes(body: Mapping[str, Any]) -> list[Route]:
+    routes = []
+    for resource, item in body["paths"].items():
+        for method, operation in item.items():
+            integration = (
+                operation.get("x-amazon-apigateway-integration") if isinstance(operation, dict) else None
+            )
+            if integration is not None:
+                arn = integration["uri"].split("/functions/", 1)[1].removesuffix("/invocations")
+                routes.append(Route(method.upper(), resource, _name(arn)))
+    return routes
+
+
+def create(wiring: Wiring, client: Callable[[str], Any]) -> None:
+    """Make the resources that are not there yet.
+
+    Args:
+        client: gives a boto3 client of a service.
+    """
+    _create_streams(wiring, client("kinesis"))
+    sqs = client("sqs")
+    for name, attributes in wiring.queues.items():
+        sqs.create_queue(QueueName=name, Attributes=dict(attributes))
+    _create_buckets(wiring, client("s3"))
+    _create_rules(wiring, client("events"))
+
+
+def _create_streams(wiring: Wiring, kinesis: Any) -> None:
+    existing = set(kinesis.list_streams(Limit=100)["StreamNames"])
+    for name, shards in wiring.streams.items():
+        if name not in existing:
+            kinesis.create_stream(StreamName=name, ShardCount=shards)
+
+
+def _create_buckets(wiring: Wiring, s3: Any) -> None:
+    existing = {b["Name"] for b in s3.list_buckets()["Buckets"]}
+    for name, versioned in wiring.buckets.items():
+        if name not in existing:
+            s3.create_bucket(Bucket=name)
+        if versioned:
+            s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+
+def _create_rules(wiring: Wiring, events: Any) -> None:
+    existing = {b["Name"] for b in events.list_event_buses()["EventBuses"]}
+    for name in wiring.buses:
+        if name not in existing:
+            events.create_event_bus(Name=name)
+    for rule in wiring.rules:
+        events.put_rule(Name=rule.name, EventBusName=rule.bus, EventPattern=rule.pattern)
+        answer = events.put_targets(Rule=rule.name, EventBusName=rule.bus, Targets=list(rule.targets))
+        if answer.get("FailedEntryCount"):
+            raise TemplateError(f"targets of rule {rule.name} were refused: {answer['FailedEntries']}")
