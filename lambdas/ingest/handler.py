@@ -1,0 +1,106 @@
+"""``ingest``: claims from the ingest stream, and every writing route of the API."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, partial
+from typing import Any
+from uuid import uuid4
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+
+from qis.adapters.aws.services import S3RawStore, SqsDeadLetters
+from qis.adapters.backbone import failures, payload
+from qis.adapters.postgres.catalogue import PostgresCatalogue
+from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.postgres.event_store import PostgresEventStore
+from qis.adapters.postgres.quality_facts import PostgresFacts
+from qis.adapters.postgres.receipts import PostgresReceipts
+from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
+from qis.api.commands import WriteOperations
+from qis.api.contract import contract
+from qis.api.router import Router
+from qis.application.corrections import Corrections
+from qis.application.ingest import Delivery, Ingest
+from qis.application.quality import Quality
+from qis.application.reconcile import Reconciler
+from qis.application.register import Register
+from qis.settings import IngestEnvironment
+
+logger = Logger()
+tracer = Tracer()
+metrics = Metrics()
+
+REDRIVE = "redrive:"
+"""Partition keys of records put back from the dead-letter queue start with this, then the record's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The use cases of the function."""
+
+    ingest: Ingest
+    router: Router
+
+
+@cache
+def bootstrap() -> App:
+    """The use cases with their adapters, once per process."""
+    import boto3
+
+    env = IngestEnvironment.read(os.environ)
+    clock = partial(datetime.now, UTC)
+    database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-ingest")
+    store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)
+    ingest = Ingest(
+        store,
+        catalogue,
+        S3RawStore(boto3.client("s3"), env.raw_bucket),
+        SqsDeadLetters(boto3.client("sqs"), env.ingest_dlq_url),
+        PostgresReceipts(database),
+        uuid4,
+    )
+    quality = Quality(store, catalogue, PostgresFacts(database))
+    corrections = Corrections(store, catalogue, Reconciler(store, catalogue), quality)
+    operations = WriteOperations(ingest, corrections, Register(store, catalogue))
+    keys = partial(fetch_jwks, env.jwks_url)
+    authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
+    return App(ingest, Router("ingest", contract(), operations.handlers(), authenticator, uuid4, _fault))
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """A batch of the ingest stream (raises on failure, so that Lambda retries), or a REST proxy event."""
+    if "Records" not in event:
+        answer = bootstrap().router.respond(event)
+        metrics.add_metric(f"Answers{answer['statusCode'] // 100}xx", MetricUnit.Count, 1)
+        return answer
+    started = time.monotonic()
+    counts = bootstrap().ingest.deliveries([_delivery(r) for r in event["Records"]])
+    for outcome, count in counts.items():
+        metrics.add_metric(f"Records{outcome.title()}", MetricUnit.Count, count)
+    metrics.add_metric("IngestBatchTime", MetricUnit.Milliseconds, (time.monotonic() - started) * 1000)
+    return failures([])
+
+
+def _delivery(record: Mapping[str, Any]) -> Delivery:
+    key = str(record["kinesis"]["partitionKey"])
+    redriven = key.startswith(REDRIVE)
+    arrived = datetime.fromtimestamp(record["kinesis"]["approximateArrivalTimestamp"], UTC)
+    return Delivery(
+        record_id=key.removeprefix(REDRIVE) if redriven else str(record["eventID"]),
+        load_id=f"feed-{arrived:%Y-%m-%d}",
+        payload=payload(record),
+        redriven=redriven,
+    )
+
+
+def _fault(correlation_id: str, error: Exception) -> None:
+    logger.exception("a request failed", correlation_id=correlation_id, error=type(error).__name__)

@@ -1,0 +1,58 @@
+"""``query``: every reading route of the API, and what tells whether the service is well."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from functools import cache, partial
+from typing import Any
+from uuid import uuid4
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+
+from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.postgres.reads import PostgresReads
+from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
+from qis.adapters.valkey import ValkeyAnswers
+from qis.api.contract import contract
+from qis.api.reads import ReadOperations
+from qis.api.router import Router
+from qis.application.queries import NoCache, Queries
+from qis.settings import QueryEnvironment
+
+logger = Logger()
+tracer = Tracer()
+metrics = Metrics()
+
+
+@cache
+def bootstrap() -> Router:
+    """The router with its use cases and adapters, once per process."""
+    env = QueryEnvironment.read(os.environ)
+    clock = partial(datetime.now, UTC)
+    database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-query")
+    cache_ = ValkeyAnswers(env.cache_url, time.monotonic, _count) if env.cache_url else NoCache()
+    operations = ReadOperations(Queries(PostgresReads(database), clock), cache_, clock)
+    keys = partial(fetch_jwks, env.jwks_url)
+    authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
+    return Router("query", contract(), operations.handlers(), authenticator, uuid4, _fault)
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """An API Gateway REST proxy event."""
+    answer = bootstrap().respond(event)
+    metrics.add_metric(f"Answers{answer['statusCode'] // 100}xx", MetricUnit.Count, 1)
+    return answer
+
+
+def _count(name: str) -> None:
+    metrics.add_metric(name, MetricUnit.Count, 1)
+
+
+def _fault(correlation_id: str, error: Exception) -> None:
+    logger.exception("a request failed", correlation_id=correlation_id, error=type(error).__name__)
