@@ -8,7 +8,7 @@ their order of arrival.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,6 +66,15 @@ class _Decided:
             if self.of[ns][0] is Status.OFFICIAL:
                 return None
         return None
+
+    def after(self, snap: Snap) -> list[Snap]:
+        """The following snaps up to and including the first official one."""
+        found: list[Snap] = []
+        for ns in self.order[bisect_right(self.order, snap.ns) :]:
+            found.append(Snap(ns))
+            if self.of[ns][0] is Status.OFFICIAL:
+                break
+        return found
 
 
 @dataclass(slots=True)
@@ -176,7 +185,8 @@ class Reconciler:
         changed = bool(events) or before != (outcome.as_json()["status"], outcome.as_json()["value"])
         if not changed or rules.max_move is None:
             return set()
-        return {(id_, s) for s in plan.neighbours[key].after}
+        # A snap that this plan decided on may not be stored yet, and is a follower all the same.
+        return {(id_, s) for s in (*plan.neighbours[key].after, *decided.after(snap))}
 
     def _references(self, plan: _Plan, key: Key, decided: _Decided) -> list[Reference]:
         """The nearest official value before, and the nearest held one if it is nearer."""
