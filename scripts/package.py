@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from qis.adapters.postgres.connection import RDS_CA_BUNDLE
 from qis.settings import FUNCTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,9 +39,13 @@ class PackagingError(RuntimeError):
 
 
 def build_core(target: Path) -> None:
-    """The library ``qis`` with its migrations and documents, without the command line."""
+    """The library ``qis`` with its migrations and documents, without the command line, and the certificates
+    of RDS, which only AWS needs, where the library looks for them."""
     source = ROOT / "layers" / "core" / "python" / "qis"
     _copy(source, target / "python" / "qis", lambda path: path.relative_to(source).parts[0] != "cli")
+    shutil.copyfile(
+        ROOT / "scripts" / "rds-global-bundle.pem", target / Path(RDS_CA_BUNDLE).relative_to("/opt")
+    )
 
 
 def build_function(name: str, target: Path) -> None:

@@ -19,8 +19,15 @@ NAME = "qis"
 FUNCTION_USER = "qis_app"
 MIGRATE_USER = "qis_migrate"
 
-# The names in it are the constants above, nothing from outside.
-ROLES_SQL = f"""
+
+def roles_sql(database: str = NAME) -> str:
+    """Make the two roles that sign in with IAM tokens. Safe to run again.
+
+    Only the administrator, whose password RDS keeps and rotates, can do this; everything else is a
+    migration.
+    """
+    # The names are the constants above, nothing from outside.
+    return f"""
 DO $$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{MIGRATE_USER}') THEN
@@ -31,14 +38,12 @@ BEGIN
   END IF;
   GRANT rds_iam TO {FUNCTION_USER};
   GRANT rds_iam TO {MIGRATE_USER} WITH ADMIN OPTION;  -- a migration grants it, too
-  GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {NAME} TO {MIGRATE_USER};
+  GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {MIGRATE_USER};
   GRANT USAGE, CREATE ON SCHEMA public TO {MIGRATE_USER};
-  GRANT CONNECT ON DATABASE {NAME} TO {FUNCTION_USER};
+  GRANT CONNECT ON DATABASE {database} TO {FUNCTION_USER};
 END
 $$
 """.strip()  # noqa: S608
-"""The two roles that sign in with IAM tokens. Safe to run again. Only the administrator, whose password
-RDS keeps and rotates, can make them; everything else is a migration."""
 
 
 _VERSIONS = {
@@ -152,7 +157,7 @@ class Database(Construct):
                 "resourceArn": self.cluster.cluster_arn,
                 "secretArn": self.cluster.secret.secret_arn,
                 "database": NAME,
-                "sql": ROLES_SQL,
+                "sql": roles_sql(),
             },
             physical_resource_id=resources.PhysicalResourceId.of("roles"),
         )

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from synthesis import HERE, Environment, synthesise
 
 from cdk.environments import ENVIRONMENTS
+from tests.infra.synthesis import HERE, Environment, synthesise
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from synthesis import Environment, synthesise
 
 from cdk.environments import ENVIRONMENTS
+from tests.infra.synthesis import Environment, synthesise
 
 if TYPE_CHECKING:
     from aws_cdk import App

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import ssl
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from qis.adapters.postgres.connection import RDS_CA_BUNDLE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,6 +34,16 @@ def test_the_library_ships_its_migrations_and_not_its_command_line(
     assert (qis / "api" / "openapi.json").is_file()
     assert not (qis / "cli").exists()
     assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_the_certificates_of_rds_are_where_the_library_looks(package: ModuleType, tmp_path: Path) -> None:
+    package.build_core(tmp_path)
+    bundle = tmp_path / Path(RDS_CA_BUNDLE).relative_to("/opt")
+    trusted = ssl.create_default_context(cafile=str(bundle)).get_ca_certs()
+    names = {str(certificate["subject"]) for certificate in trusted}
+    assert len(trusted) > 60
+    assert all("Amazon RDS" in name for name in names)
+    assert any("us-east-1 Root CA RSA2048 G1" in name for name in names)
 
 
 def test_a_function_ships_its_own_handler_only(package: ModuleType, tmp_path: Path) -> None:

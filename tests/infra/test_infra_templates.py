@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthesis import HERE, Environment, Resource, synthesise
 
 from cdk.environments import load
 from qis.settings import FUNCTIONS
+from tests.infra.synthesis import HERE, Environment, Resource, synthesise
 
 STATEFUL = (
     "AWS::Kinesis::Stream",
