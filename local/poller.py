@@ -15,6 +15,7 @@ import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -249,12 +250,18 @@ def passes(record: Record, filters: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a record passes a filter. With a filter on the data, data that is no JSON does not."""
     if not filters:
         return True
-    try:
-        data = json.loads(base64.b64decode(record["Data"]))
-    except ValueError:
-        return False
+    decoded, data = _decoded(record["Data"])
     shown = {"partitionKey": record["PartitionKey"], "data": data}
-    return any(matches(pattern, shown) for pattern in filters)
+    return decoded and any(matches(pattern, shown) for pattern in filters)
+
+
+@lru_cache(maxsize=8192)
+def _decoded(data: str) -> tuple[bool, Any]:
+    """Whether a record's data is JSON, and what it says; kept, since several sources read one stream."""
+    try:
+        return True, json.loads(base64.b64decode(data))
+    except ValueError:
+        return False, None
 
 
 def event_record(record: Record, shard: str, source: EventSource) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,11 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+PATIENCE = 15.0
+"""Seconds for which connecting is tried again: a restart or a failover takes some."""
+FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
+
+
 class Database:
     """A connection that is kept between calls, as a warm function keeps it.
 
@@ -83,24 +89,43 @@ class Database:
         self._connection: Connection | None = None
 
     def connect(self) -> Connection:
-        """The kept connection, alive when it was last used; a new one where it is closed or broken."""
+        """The kept connection, alive when it was last used; a new one where it is closed or broken.
+
+        Raises:
+            psycopg.OperationalError: the server cannot be reached for ``PATIENCE`` seconds.
+        """
         import psycopg
 
         if self._connection is None or self._connection.closed or self._connection.broken:
-            tls: dict[str, Any] = {**self._target.tls()}
-            self._connection = psycopg.connect(
-                host=self._target.host,
-                port=self._target.port,
-                dbname=self._target.database,
-                user=self._target.user,
-                password=self._target.password(),
-                application_name=self._application,
-                connect_timeout=5,
-                autocommit=True,
-                options="-c statement_timeout=20s -c idle_in_transaction_session_timeout=20s -c timezone=UTC",
-                **tls,
-            )
+            deadline = time.monotonic() + PATIENCE
+            pause = FIRST_PAUSE
+            while True:
+                try:
+                    self._connection = self._open()
+                    break
+                except psycopg.OperationalError:
+                    if time.monotonic() + pause > deadline:
+                        raise
+                time.sleep(pause)
+                pause = min(2 * pause, LAST_PAUSE)
         return self._connection
+
+    def _open(self) -> Connection:
+        import psycopg
+
+        tls: dict[str, Any] = {**self._target.tls()}
+        return psycopg.connect(
+            host=self._target.host,
+            port=self._target.port,
+            dbname=self._target.database,
+            user=self._target.user,
+            password=self._target.password(),
+            application_name=self._application,
+            connect_timeout=5,
+            autocommit=True,
+            options="-c statement_timeout=20s -c idle_in_transaction_session_timeout=20s -c timezone=UTC",
+            **tls,
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

@@ -100,6 +100,8 @@ LEFT JOIN LATERAL (
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 WAKE_CHANNEL = "qis_events"
+_MOMENT = "\x01"
+"""Stands for the moment of recording while rows are rendered. In texts it is escaped; JSON cannot hold it."""
 
 
 def event_id(stream: str, version: int) -> str:
@@ -145,15 +147,17 @@ class PostgresEventStore:
     def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
         """See ``EventStore.append``."""
         with self._database.transaction() as connection:
-            lost, recorded_at = _move_heads(connection, appends)
-            won = [a for a in appends if a.stream not in lost]
+            lost, recorded_at, rendered = _move_heads(connection, appends)
+            won = [i for i, a in enumerate(appends) if a.stream not in lost]
             if won:
-                _copy(connection, won, recorded_at)
-                projections.project_inline(
-                    connection, frozenset(e.type for a in won for e in a.events), recorded_at
-                )
+                rows = "".join(rendered if not lost else [rendered[i] for i in won])
+                with connection.cursor().copy(_COPY) as copy:
+                    copy.write(rows.replace(_MOMENT, recorded_at.isoformat()))
+                types = frozenset(e.type for i in won for e in appends[i].events)
+                projections.project_inline(connection, types, recorded_at)
             if outcomes:
-                _keep_outcomes(connection, [o for o in outcomes if o.stream not in lost], recorded_at)
+                kept = outcomes if not lost else [o for o in outcomes if o.stream not in lost]
+                _keep_outcomes(connection, kept, recorded_at)
             if won:
                 connection.execute(f"NOTIFY {WAKE_CHANNEL}")
         return lost
@@ -196,8 +200,15 @@ class PostgresEventStore:
         return dict(rows.fetchall())
 
 
-def _move_heads(connection: Connection, appends: Sequence[Append]) -> tuple[frozenset[str], datetime]:
-    """Move the heads that are still where they were expected; the streams that lost, and the moment."""
+def _move_heads(
+    connection: Connection, appends: Sequence[Append]
+) -> tuple[frozenset[str], datetime, list[str]]:
+    """Move the heads that are still where they were expected.
+
+    Returns:
+        The streams that lost, the moment of recording, and each append's rows for COPY. They are rendered
+        while the server moves the heads, in the hope that none is lost.
+    """
     expected: dict[str, int] = {}
     moves: dict[str, int] = {}
     for append in appends:
@@ -210,6 +221,7 @@ def _move_heads(connection: Connection, appends: Sequence[Append]) -> tuple[froz
         begun = connection.execute(_BEGIN_CLOCK)
         inserted = connection.execute(_NEW_HEADS, (json.dumps(new),)) if new else None
         updated = connection.execute(_MOVE_HEADS, (json.dumps(old),)) if old else None
+        rendered = [_rows(a) for a in appends]
     row = begun.fetchone()
     assert row is not None
     clock: datetime = row[1]
@@ -227,29 +239,31 @@ def _move_heads(connection: Connection, appends: Sequence[Append]) -> tuple[froz
             "UPDATE stream_heads SET recorded_at = greatest(recorded_at, %s) WHERE stream = ANY(%s)",
             (recorded_at, sorted(moved)),
         )
-    return frozenset(expected.keys() - moved), recorded_at
+    return frozenset(expected.keys() - moved), recorded_at, rendered
 
 
-def _copy(connection: Connection, appends: Sequence[Append], recorded_at: datetime) -> None:
-    moment = recorded_at.isoformat()
-    lines: list[str] = []
-    for append in appends:
-        actor, correlation = _escape(append.actor), _escape(append.correlation_id)
-        cause = r"\N" if append.causation_id is None else str(append.causation_id)
-        stream = _escape(append.stream)
-        for version, event in enumerate(append.events, append.expected_version + 1):
-            body = _ENCODE(event.data)
-            lines.append(
-                f"{event_id(append.stream, version)}\t{event.type}\t{VERSIONS[event.type]}\t{stream}"
-                f"\t{version}\t{moment}\t{actor}\t{correlation}\t{cause}\t{_escape(body)}\n"
-            )
-    with connection.cursor().copy(_COPY) as copy:
-        copy.write("".join(lines))
+def _rows(append: Append) -> str:
+    """The append's rows in the text format of COPY, the moment of recording still open."""
+    actor, correlation = _escape(append.actor), _escape(append.correlation_id)
+    cause = r"\N" if append.causation_id is None else str(append.causation_id)
+    stream = _escape(append.stream)
+    rows = ""
+    for version, event in enumerate(append.events, append.expected_version + 1):
+        # JSON in ASCII holds no tab or newline of its own; backslashes it does.
+        body = _ENCODE(event.data).replace("\\", "\\\\")
+        rows += (
+            f"{event_id(append.stream, version)}\t{event.type}\t{VERSIONS[event.type]}\t{stream}\t{version}"
+            f"\t{_MOMENT}\t{actor}\t{correlation}\t{cause}\t{body}\n"
+        )
+    return rows
 
 
 def _escape(text: str) -> str:
     """``text`` in the text format of COPY."""
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    return text.translate(_ESCAPES)
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", _MOMENT: "\\001"})
 
 
 _COUNT = """
