@@ -62,12 +62,12 @@ def exchange(name: str) -> dict[str, Any]:
     hours = regular_hours(source)
     closed = set(weekdays())
     early: dict[str, list[date]] = {}
-    for session, times in source.schedule.iterrows():
+    local = (source.schedule[column].dt.tz_convert(source.tz) for column in ("open", "close"))
+    for session, opens, closes in zip(source.sessions, *local, strict=True):
         day = session.date()
         if day not in closed:
             raise ValueError(f"{name} trades on {day}, a weekend")
         closed.remove(day)
-        opens, closes = (times[column].tz_convert(source.tz) for column in ("open", "close"))
         regular = next(h for h in reversed(hours) if h[0] <= day.isoformat())
         if opens.strftime("%H:%M") != regular[1] or (day - opens.date()).days != -source.open_offset:
             raise ValueError(f"{name} opens at {opens}, which is not regular")
