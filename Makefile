@@ -41,12 +41,12 @@ $(UV): requirements/tools.txt
 	@touch $(UV)
 
 $(VENV)/.local.stamp: $(UV) requirements/local.txt pyproject.toml
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/local.txt
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/local.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev.stamp: $(VENV)/.local.stamp requirements/dev.txt
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
@@ -55,13 +55,14 @@ lock: $(UV)  ## resolve again and write the hashed lock files
 	@$(LOCK) $(if $(UPGRADE),--upgrade,) requirements/dev.in -o requirements/dev.txt
 	@$(LOCK) -c requirements/dev.txt requirements/local.in -o requirements/local.txt
 	@$(LOCK) -c requirements/dev.txt requirements/lambda.in -o requirements/lambda.txt
+	@$(LOCK) -c requirements/dev.txt requirements/migrate.in -o requirements/migrate.txt
 
 package: install-dev  ## build the Lambda layers and function code for AWS into build/
 	@$(BIN)/python scripts/package.py
 
 synth: install-dev  ## CloudFormation of one environment: make synth ENV=dev
 	@test -n "$(ENV)" || { echo "say which environment: make synth ENV=local or ENV=dev" >&2; exit 2; }
-	@$(BIN)/python app.py --env $(ENV)
+	@$(BIN)/python app.py --env $(ENV) --code stub
 
 bench: install-dev  ## all benchmarks, one JSON document each
 	@for name in ingest events asof query coldstart; do $(BIN)/qis bench $$name; done

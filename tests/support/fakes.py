@@ -59,11 +59,27 @@ class MemoryEventStore:
         self.official: dict[tuple[str, Snap], list[ev.Event]] = {}
         self.issues: dict[UUID, Issue] = {}
         self.issue_status: dict[UUID, str] = {}
+        self.snapshots: dict[str, tuple[int, dict[str, Any]]] = {}
         self.loads: dict[str, dict[str, int]] = {}
         self.outcomes: dict[str, Outcome] = {}
 
     def load(self, streams: Collection[str]) -> Mapping[str, Loaded]:
         return {s: Loaded(len(self.streams[s]), tuple(self.streams[s])) for s in streams if s in self.streams}
+
+    def load_recent(self, streams: Collection[str], snapshot_format: int) -> Mapping[str, Loaded]:
+        found = {}
+        for stream, loaded in self.load(streams).items():
+            at, state = self.snapshots.get(stream, (0, {}))
+            if state.get("format") == snapshot_format:
+                found[stream] = Loaded(loaded.version, loaded.events[at:], (at, state))
+            else:
+                found[stream] = loaded
+        return found
+
+    def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
+        kept = self.snapshots.get(stream)
+        if kept is None or kept[0] < version or kept[1].get("format") != state.get("format"):
+            self.snapshots[stream] = version, json.loads(json.dumps(state))
 
     def versions(self, streams: Collection[str]) -> Mapping[str, int]:
         return {s: len(self.streams[s]) for s in streams if s in self.streams}

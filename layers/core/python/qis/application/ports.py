@@ -57,10 +57,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A stream as read: its version and its events in order."""
+    """A stream as read: its version and its events in order, those after the snapshot if one was used."""
 
     version: int
     events: Sequence[Event]
+    snapshot: tuple[int, Mapping[str, Any]] | None = None
+    """Version and state of the snapshot."""
 
 
 EMPTY = Loaded(0, ())
@@ -90,6 +92,14 @@ class EventStore(Protocol):
 
     def load(self, streams: Collection[str]) -> Mapping[str, Loaded]:
         """Streams with their events, in one round trip; a stream that does not exist is left out."""
+        ...
+
+    def load_recent(self, streams: Collection[str], snapshot_format: int) -> Mapping[str, Loaded]:
+        """As ``load``, but from the last snapshot of this format on, where there is one."""
+        ...
+
+    def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
+        """Keep a snapshot, unless a newer one is kept."""
         ...
 
     def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:

@@ -20,10 +20,12 @@ from qis.domain.events import Event, NewEvent, value_stream
 from qis.domain.reconciliation import Reference, Status
 from qis.domain.rules import RuleSet
 from qis.domain.snap import Snap
-from qis.domain.value_history import ValueHistory
+from qis.domain.value_history import SNAPSHOT_FORMAT, ValueHistory
 
 ACTOR = "qis:reconcile"
 ATTEMPTS = 8
+SNAPSHOT_EVERY = 100
+"""Events since the last snapshot from which reading a stream leaves a new one; most never get there."""
 
 Key = tuple[str, Snap]
 Seed = Callable[[ValueHistory, RuleSet, Sequence[Reference]], list[NewEvent]]
@@ -156,10 +158,14 @@ class Reconciler:
 
     def _read(self, plan: _Plan, pending: Collection[Key]) -> None:
         missing = {value_stream(i, s.text): (i, s) for i, s in pending if (i, s) not in plan.histories}
-        loaded = self._store.load(missing.keys())
+        loaded = self._store.load_recent(missing.keys(), SNAPSHOT_FORMAT)
         for stream, key in missing.items():
             found = loaded.get(stream, EMPTY)
-            plan.histories[key] = ValueHistory(*key).fold(found.events)
+            at, state = found.snapshot or (0, None)
+            history = ValueHistory.restore(*key, at, state).fold(found.events)
+            if len(found.events) >= SNAPSHOT_EVERY:
+                self._store.keep_snapshot(stream, found.version, history.snapshot())
+            plan.histories[key] = history
             plan.versions[key] = found.version
         plan.neighbours.update(self._store.neighbours(missing.values()))
 

@@ -20,6 +20,9 @@ from qis.domain.reconciliation import Check, Decision, Reference, Rejected, Stat
 from qis.domain.rules import RuleSet
 from qis.domain.snap import Snap
 
+SNAPSHOT_FORMAT = 1
+"""Version of the snapshot's form; one of another form is not read, and the whole stream is folded."""
+
 _ISSUES = UUID("9b0f5d0e-6e0c-5c0a-9d55-2b1f0a1e5a01")
 """Namespace of issue identifiers, which follow from stream and version and so are stable on replay."""
 
@@ -81,6 +84,47 @@ class ValueHistory:
                 apply(self, event)
             self.version = event.version
         return self
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state as JSON, from which ``restore`` makes an equal one."""
+        official, issue = self.official, self.issue
+        return {
+            "format": SNAPSHOT_FORMAT,
+            "claims": [
+                {**c.as_json(), "record_id": self.records[i], "submitter": self.submitters[i]}
+                for i, c in self.claims.items()
+            ],
+            "decision": self.decision,
+            "official": None
+            if official is None
+            else [decimal_text(official.value), official.version, official.quality],
+            "issue": None if issue is None else _issue_json(issue),
+            "withdrawn": sorted(self.withdrawn),
+            "approved": sorted(decimal_text(v) for v in self.approved),
+            "pinned": None if self.pinned is None else decimal_text(self.pinned),
+        }
+
+    @classmethod
+    def restore(cls, reference_data_id: str, snap: Snap, version: int, state: ev.Data | None) -> ValueHistory:
+        """The state after ``version`` events; the empty one where there is no snapshot."""
+        history = cls(reference_data_id, snap, version)
+        if state is None:
+            return history
+        for body in state["claims"]:
+            claim = Claim.from_json(body)
+            history.claims[claim.claim_id] = claim
+            history.records[claim.claim_id] = body["record_id"]
+            history.submitters[claim.claim_id] = body["submitter"]
+        history.decision = state["decision"]
+        if state["official"] is not None:
+            value, official_version, quality = state["official"]
+            history.official = Official(Decimal(value), official_version, quality)
+        if state["issue"] is not None:
+            history.issue = _issue_of(state["issue"])
+        history.withdrawn = set(state["withdrawn"])
+        history.approved = {Decimal(v) for v in state["approved"]}
+        history.pinned = None if state["pinned"] is None else Decimal(state["pinned"])
+        return history
 
     # decisions -----------------------------------------------------------------------------------
 
@@ -344,11 +388,24 @@ def _officialised(state: ValueHistory, event: ev.Event) -> None:
 
 
 def _issue_detected(state: ValueHistory, event: ev.Event) -> None:
-    data = event.data
-    if not data["gate"]:
-        return
+    if event.data["gate"]:
+        state.issue = _issue_of(event.data)
+
+
+def _issue_json(issue: OpenIssue) -> dict[str, Any]:
+    return {
+        "issue_id": str(issue.issue_id),
+        "proposed": None if issue.proposed is None else decimal_text(issue.proposed),
+        "claim_ids": list(issue.claim_ids),
+        "submitters": list(issue.submitters),
+        "kind": issue.kind,
+        "reason": issue.reason,
+    }
+
+
+def _issue_of(data: ev.Data) -> OpenIssue:
     proposed = data["proposed"]
-    state.issue = OpenIssue(
+    return OpenIssue(
         issue_id=UUID(data["issue_id"]),
         proposed=None if proposed is None else Decimal(proposed),
         claim_ids=tuple(data["claim_ids"]),

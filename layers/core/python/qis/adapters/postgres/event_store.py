@@ -47,6 +47,30 @@ CROSS JOIN LATERAL (
 ORDER BY stream, version
 """  # noqa: S608 - the only thing interpolated is the constant list of columns
 
+_LOAD_RECENT = f"""
+SELECT {COLUMNS}, heads.snapshot_version, heads.state FROM (
+    SELECT h.stream AS head, h.first_at, s.version AS snapshot_version, s.state
+    FROM stream_heads h
+    LEFT JOIN stream_snapshots s ON s.stream = h.stream AND (s.state ->> 'format')::integer = %s
+    WHERE h.stream IN (SELECT json_array_elements_text(%s::json))
+) heads
+CROSS JOIN LATERAL (
+    SELECT e.* FROM events e
+    WHERE e.stream = heads.head AND e.recorded_at >= heads.first_at
+      -- The snapshot's own last event comes along, so that a stream without newer ones has a row.
+      AND e.version >= coalesce(heads.snapshot_version, 1)
+) e
+ORDER BY stream, version
+"""  # noqa: S608 - the only thing interpolated is the constant list of columns
+
+_KEEP_SNAPSHOT = """
+INSERT INTO stream_snapshots AS s (stream, version, state, taken_at)
+VALUES (%s, %s, %s, clock_timestamp())
+ON CONFLICT (stream) DO UPDATE SET version = excluded.version, state = excluded.state,
+    taken_at = excluded.taken_at
+WHERE s.version < excluded.version OR s.state -> 'format' <> excluded.state -> 'format'
+"""
+
 _BEGIN_CLOCK = "SELECT pg_current_xact_id(), clock_timestamp()"
 
 _NEW_HEADS = """
@@ -143,6 +167,25 @@ class PostgresEventStore:
         for row in rows:
             grouped.setdefault(row[3], []).append(event_of(row))
         return {stream: Loaded(events[-1].version, events) for stream, events in grouped.items()}
+
+    def load_recent(self, streams: Collection[str], snapshot_format: int) -> Mapping[str, Loaded]:
+        """See ``EventStore.load_recent``."""
+        if not streams:
+            return {}
+        given = (snapshot_format, json.dumps(sorted(streams)))
+        found: dict[str, Loaded] = {}
+        for row in self._database.connect().execute(_LOAD_RECENT, given).fetchall():
+            event, at, state = event_of(row), row[12], row[13]
+            before = found.get(event.stream)
+            events = () if before is None else before.events
+            if at is None or event.version > at:
+                events = (*events, event)
+            found[event.stream] = Loaded(event.version, events, None if at is None else (at, state))
+        return found
+
+    def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
+        """See ``EventStore.keep_snapshot``."""
+        self._database.connect().execute(_KEEP_SNAPSHOT, (stream, version, json.dumps(state)))
 
     def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
         """See ``EventStore.append``."""
