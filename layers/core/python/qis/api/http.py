@@ -237,16 +237,12 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_depth(body: object) -> None:
-    level: list[object] = [body]
+    level: list[Any] = [body]
     for _ in range(MAX_DEPTH + 1):
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
+        level = [node for node in level if isinstance(node, dict | list)]
         if not level:
             return
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
     raise refuse("body", "", "max-depth", f"is nested deeper than {MAX_DEPTH} levels")
 
 

@@ -1,0 +1,171 @@
+"""A small registered world on a real database, and the API in front of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from qis.adapters.postgres.catalogue import PostgresCatalogue
+from qis.adapters.postgres.connection import Database
+from qis.adapters.postgres.event_store import PostgresEventStore
+from qis.adapters.postgres.quality_facts import PostgresFacts
+from qis.adapters.postgres.reads import PostgresReads
+from qis.adapters.postgres.receipts import PostgresReceipts
+from qis.adapters.tokens import JwtAuthenticator
+from qis.api.commands import WriteOperations
+from qis.api.contract import contract
+from qis.api.reads import ReadOperations
+from qis.api.router import Router
+from qis.application.corrections import Corrections
+from qis.application.ingest import Ingest
+from qis.application.ports import DeadLetter
+from qis.application.quality import Quality
+from qis.application.queries import AnswerCache, NoCache, Queries
+from qis.application.reconcile import Reconciler, Trigger
+from qis.application.register import Register
+from qis.domain.snap import parse_snap
+from tests.api.events import proxy_event
+from tests.api.schemas import check_answer
+from tests.api.tokens import AUDIENCE, ISSUER, NOW, Jwks, jwk, token
+
+SERIES, INTRADAY = "FX.EUR.USD.ECB1415", "PX.ACME"
+BASE = "/api/v1/data/reference/{id}"
+
+RULES: dict[str, Any] = {
+    "rules": "fx",
+    "precedence": ["ecb", "vendor-a", "vendor-b"],
+    "method": "precedence",
+    "tolerance": "0.001",
+    "min_sources": 1,
+    "fallback": "hold",
+    "max_move": "0.05",
+    "timely_within": "P1D",
+}
+SEMANTICS: dict[str, Any] = {
+    "price_type": "fixing",
+    "currency": "USD",
+    "base_currency": "EUR",
+    "snap_time": "14:15",
+    "snap_zone": "Europe/Berlin",
+    "timing": "point_in_time",
+    "calendar": "ECB",
+}
+
+
+class Raw:
+    """A raw store in memory."""
+
+    def put(self, payloads: Sequence[bytes]) -> str:
+        return f"memory://{len(payloads)}"
+
+
+class Letters:
+    """A dead-letter queue in memory."""
+
+    def send(self, letters: Sequence[DeadLetter]) -> None:
+        """Forgets them."""
+
+
+@dataclass
+class Faults:
+    """Errors that were no refusals."""
+
+    seen: list[tuple[str, Exception]] = field(default_factory=list)
+
+    def __call__(self, correlation_id: str, error: Exception) -> None:
+        self.seen.append((correlation_id, error))
+
+
+@dataclass
+class Reply:
+    """An answer as the caller sees it."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+class World:
+    """Registered series, the writing use cases, and both routers on one database."""
+
+    def __init__(self, database: Database, cache: AnswerCache | None = None) -> None:
+        store = PostgresEventStore(database)
+        self.catalogue = PostgresCatalogue(database, lambda: time.monotonic() * 1000)
+        self.reconciler = Reconciler(store, self.catalogue)
+        self.ingest = Ingest(store, self.catalogue, Raw(), Letters(), PostgresReceipts(database), uuid4)
+        quality = Quality(store, self.catalogue, PostgresFacts(database))
+        self.corrections = Corrections(store, self.catalogue, self.reconciler, quality)
+        self.register = Register(store, self.catalogue)
+        self.reads = PostgresReads(database)
+        self.faults = Faults()
+        authenticator = JwtAuthenticator(Jwks([jwk("k1")]).fetch, ISSUER, AUDIENCE, lambda: NOW)
+        clock = lambda: datetime.now(UTC)  # noqa: E731
+        self.queries = Queries(self.reads, clock)
+        reading = ReadOperations(self.queries, cache or NoCache(), clock)
+        writing = WriteOperations(self.ingest, self.corrections, self.register)
+        self._routers = {
+            "GET": Router("query", contract(), reading.handlers(), authenticator, uuid4, self.faults),
+            "*": Router("ingest", contract(), writing.handlers(), authenticator, uuid4, self.faults),
+        }
+
+    def populate(self) -> World:
+        """Register what the tests speak of."""
+        self.register.rules(RULES, "admin", "setup")
+        for source in ("ecb", "vendor-a", "vendor-b"):
+            body = {"source": source, "name": source.upper(), "kind": "simulated", "licence": "test"}
+            self.register.source(body, "admin", "setup")
+        daily = {"reference_data_id": SERIES, "name": "EUR/USD", "kind": "fx_rate", "rules": "fx"}
+        self.register.series({**daily, "semantics": SEMANTICS}, "admin", "setup")
+        spot = {"price_type": "traded", "currency": "USD", "timing": "point_in_time"}
+        intraday = {"reference_data_id": INTRADAY, "name": "ACME", "kind": "price", "rules": "fx"}
+        self.register.series({**intraday, "semantics": spot}, "admin", "setup")
+        return self
+
+    def claim(self, snap: str, value: str, source: str = "ecb", id_: str = SERIES, **more: str) -> None:
+        """A claim stored and reconciled."""
+        self.claims([{"snap": snap, "value": value, "source": source, "reference_data_id": id_, **more}])
+
+    def claims(self, claims: list[dict[str, str]], actor: str = "feed") -> dict[str, Any]:
+        """Claims stored and reconciled together."""
+        answer = self.ingest.submit(list(claims), actor, "load-1", None)
+        assert answer["rejected"] == 0, answer
+        triggers = []
+        series = self.catalogue.current().series
+        for claim in claims:
+            id_ = claim["reference_data_id"]
+            snap = parse_snap(claim["snap"], series[id_].semantics.snap_time)
+            triggers.append(Trigger(id_, snap, "load-1", None))
+        self.reconciler.run(triggers)
+        return answer
+
+    def call(self, event: dict[str, Any]) -> Reply:
+        """What the API answers to an event."""
+        router = self._routers.get(event["httpMethod"], self._routers["*"])
+        answer = router.respond(event)
+        check_answer(event, answer)
+        return Reply(answer["statusCode"], answer["headers"], answer["body"])
+
+    def get(self, resource: str, id_: str = SERIES, /, **query: str) -> Reply:
+        """A reading request of somebody who may; ``{…}`` in the resource stands for ``id_``."""
+        return self.call(reading(resource, id_, **query))
+
+    def send(self, method: str, resource: str, body: object, subject: str = "alice", **path: str) -> Reply:
+        """A writing request of ``subject``, who may."""
+        bearer = token(sub=subject)
+        return self.call(proxy_event(method, resource, path, body=body, token=bearer))
+
+
+def reading(resource: str, id_: str = SERIES, /, **query: str) -> dict[str, Any]:
+    """The event of a reading request of somebody who may."""
+    name = resource.partition("{")[2].partition("}")[0]
+    given = {k.rstrip("_"): v for k, v in query.items()}
+    return proxy_event("GET", resource, {name: id_} if name else None, given, token=token())
