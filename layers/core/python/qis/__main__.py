@@ -1,0 +1,5 @@
+"""``python -m qis``: the command line."""
+
+from qis.cli import main
+
+main()

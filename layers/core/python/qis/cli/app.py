@@ -1,0 +1,39 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from qis.cli import catalogue, corrections, loading, operations, twin, values
+
+HELP = """Official market and reference data: many claims in, one official value out, and why.
+
+Commands talk to the local twin that runs here (start it with `qis up`), or to the system that QIS_URL and
+QIS_TOKEN name. Every command takes --json. Exit status: 0 success, 1 a failed check or a refused request,
+2 bad usage."""
+
+app = typer.Typer(
+    name="qis",
+    help=HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for part in (twin, loading, values, corrections, catalogue, operations):
+    part.register(app)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The exit status of a command line."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(given, prog_name="qis")
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if status == 2 and "--json" in given:
+            print('{"type": "urn:qis:problem:usage", "title": "Bad usage; see stderr"}')
+        return status
+    return 0

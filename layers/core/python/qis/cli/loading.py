@@ -1,0 +1,229 @@
+"""Claims in: ``ingest``, and what became of them: ``loads``, ``receipts``."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qis.cli.rest import path
+from qis.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qis.cli.claims_file import ClaimsFile, Row
+    from qis.cli.errors_file import ErrorsFile
+    from qis.cli.feed import Account, Sender
+
+LOOK = 0.5
+"""Seconds between two looks at the load while it is being sent."""
+EXAMPLES = 5
+"""Refused rows that the terminal shows; the report has all."""
+
+PANEL = "Claims in"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "ingest", rich_help_panel=PANEL)(_ingest)
+    command(app, "loads", rich_help_panel=PANEL)(_loads)
+    command(app, "receipts", rich_help_panel=PANEL)(_receipts)
+
+
+def _ingest(
+    session: Session,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="Claims as .csv, .jsonl (both also .gz) or .parquet.",
+        ),
+    ],
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="S", help="Source of rows that name none.")
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option("--series", metavar="ID", help="Series of rows that name none.")
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            "--mapping",
+            metavar="M",
+            exists=True,
+            dir_okay=False,
+            help='JSON: {"columns": {"Close": "value"}, "constants": {"currency": "USD"}}.',
+        ),
+    ] = None,
+) -> None:
+    """Load a file of claims and follow it until every row is accounted for.
+
+    Columns: snap, reference_data_id, source, value, and optionally volume, received_at, currency, unit,
+    attribute. Row 1 is the first row of data. Rows that are refused are listed in FILE.errors.csv; the same
+    file twice changes nothing.
+
+    Example: qis ingest prices.csv.gz --source acme
+    """
+    from qis.cli.claims_file import ClaimsFile, Mapped, read_mapping
+    from qis.cli.errors_file import ErrorsFile
+    from qis.cli.feed import rejections
+
+    load = str(uuid.uuid4())
+    mapped = (read_mapping(mapping) if mapping else Mapped()).with_constants(
+        source=source, reference_data_id=series
+    )
+    claims = ClaimsFile(file, mapped, load)
+    with ErrorsFile(file) as errors:
+        rows, done = transfer(session, claims, load, file.name, errors)
+        report = errors.write(rejections(session.api, load) if done.rejected else ())
+    document = {
+        "load": load,
+        "rows": rows,
+        "accepted": done.accepted,
+        "rejected": done.rejected,
+        "duplicates": done.duplicates,
+        "errors": None if report is None else str(report),
+    }
+    session.emit(document, lambda out: _summary(out, file, document))
+
+
+def transfer(
+    session: Session, claims: ClaimsFile, load: str, label: str, errors: ErrorsFile | None = None
+) -> tuple[int, Account]:
+    """Send a file and wait until the system has accounted for each of its rows.
+
+    Returns:
+        How many rows it had, and what became of them.
+
+    Raises:
+        Failure: not all could be read, sent or accounted for.
+    """
+    from qis.cli.feed import account, follow, send_all
+    from qis.cli.progress import progress_bars
+
+    with progress_bars(session) as bars:
+        reading = bars.add_task(f"{label}: read", total=claims.size)
+        counted = bars.add_task(f"{label}: accounted for", total=None)
+        looked = time.monotonic()
+        sent = 0
+
+        def after(batch: Sequence[Row]) -> None:
+            nonlocal looked, sent
+            sent += len(batch)
+            for row in batch:
+                if errors is not None and row.broken is not None:
+                    errors.unreadable(row.number, row.broken)
+            bars.update(reading, completed=claims.position())
+            if time.monotonic() - looked > LOOK and not bars.disable:
+                bars.update(counted, completed=account(session.api, load).total, total=sent)
+                looked = time.monotonic()
+
+        rows = send_all(claims.rows(), _sender(session), after)
+        bars.update(reading, completed=claims.size)
+        if claims.unknown:
+            named = ", ".join(claims.unknown)
+            session.note(f"! not fields of a claim: {named}; rows that fill them are refused (see --mapping)")
+        if not rows:
+            from qis.cli.feed import Account
+
+            return 0, Account()
+        return rows, follow(
+            session.api, load, rows, lambda a: bars.update(counted, completed=a.total, total=rows)
+        )
+
+
+def _sender(session: Session) -> Sender:
+    from qis.cli.feed import RestSender, StreamSender
+
+    if session.remote:
+        return RestSender(session.api)
+    from qis.cli.local_twin import aws_client
+
+    return StreamSender(aws_client(session.twin, "kinesis"), session.twin["streams"]["ingest"])
+
+
+def _summary(out: Console, file: Path, document: dict[str, Any]) -> None:
+    from qis.cli.render import line
+
+    line(out, (file.name, "bold"), f": {document['rows']} rows")
+    line(
+        out,
+        ("  accepted ", "green"),
+        f"{document['accepted']}  ",
+        ("rejected ", "red" if document["rejected"] else ""),
+        f"{document['rejected']}  ",
+        ("duplicates ", "yellow" if document["duplicates"] else ""),
+        str(document["duplicates"]),
+    )
+    if document["errors"]:
+        line(out, "  why rows were refused: ", (document["errors"], "bold"))
+    line(out, (f"  load {document['load']}", "dim"))
+
+
+def _loads(
+    session: Session,
+    load: Annotated[str, typer.Argument(metavar="LOAD", help="As `qis ingest` told it.")],
+) -> None:
+    """What became of the records of a load, and why some were refused.
+
+    Example: qis loads 0f3e2a1c-…
+    """
+    pages = list(session.api.pages(path("/api/v1/loads/{}", load), limit=10_000))
+    found = {**pages[-1], "items": [item for page in pages for item in page["items"]]}
+    del found["next"]
+
+    def human(out: Console) -> None:
+        from qis.cli import render
+
+        render.line(out, (load, "bold"), (f"  {found['started_at']} to {found['updated_at']}", "dim"))
+        counts = ("accepted", "rejected", "duplicates")
+        render.line(out, "  ", "  ".join(f"{name} {found[name]}" for name in counts))
+        refused = [i for i in found["items"] if i["outcome"] == "rejected"]
+        if refused:
+            rows = (
+                (i["record_id"].rpartition(":")[2], v["field"], v["value"], v["rule"], v["message"])
+                for i in refused[:EXAMPLES]
+                for v in i["violations"]
+            )
+            render.table(out, ("record", "field", "value", "rule", "why"), rows)
+        if len(refused) > EXAMPLES:
+            render.line(out, (f"  and {len(refused) - EXAMPLES} more; --json has all", "dim"))
+
+    session.emit(found, human)
+
+
+def _receipts(
+    session: Session,
+    receipt: Annotated[str, typer.Argument(metavar="R", help="As answered to a REST submission.")],
+) -> None:
+    """What became of a REST submission, up to the values it led to.
+
+    Example: qis receipts 0f3e2a1c-…
+    """
+    found = session.api.get(path("/api/v1/receipts/{}", receipt))
+
+    def human(out: Console) -> None:
+        from qis.cli import render
+
+        counts = "  ".join(f"{name} {found[name]}" for name in ("accepted", "rejected", "duplicates"))
+        render.line(out, (receipt, "bold"), f"  {found['status']}  {counts}")
+        for claim in found["claims"]:
+            for v in claim.get("violations", []):
+                told = f"  claim {claim['index']}: {v['field']} {v['value']!r} {v['message']} [{v['rule']}]"
+                render.line(out, told)
+        values = (
+            (v["reference_data_id"], v["snap"], v["status"], v["value"], v["version"])
+            for v in found["values"]
+        )
+        if found["values"]:
+            render.table(out, ("series", "snap", "status", "value", "version"), values, "value version")
+
+    session.emit(found, human)

@@ -1,0 +1,240 @@
+"""What people read: tables, stories and problems. Text from outside is never read as markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qis.cli.failures import Failure
+
+Row = Mapping[str, Any]
+OUTCOME_STYLE = {"used": "green", "waiting": "yellow"}
+
+
+def line(out: Console, *parts: str | tuple[str, str]) -> None:
+    """One line of parts, each text or ``(text, style)``."""
+    out.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: str = "") -> None:
+    """A table; columns named in ``numbers`` (separated by spaces) are set to the right."""
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    right = numbers.split()
+    for column in columns:
+        shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(_cell(value) for value in row))
+    out.print(shown)
+
+
+def _cell(value: object) -> Text:
+    if isinstance(value, Text):
+        return value
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    return Text("-" if value is None else str(value))
+
+
+def problem(err: Console, error: Failure) -> None:
+    """A problem document on stderr: what, which field, which value, which rule, what to do."""
+    document = error.problem
+    status = f" ({document['status']})" if "status" in document else ""
+    line(err, ("✗ ", "bold red"), (f"{document.get('title', 'Refused')}{status}", "bold"))
+    violations = document.get("violations") or []
+    for v in violations:
+        value = f" {v['value']!r}" if v["value"] else ""
+        line(err, "  ", (v["field"], "bold"), value, f" {v['message']} ", (f"[{v['rule']}]", "dim"))
+    if not violations and document.get("detail"):
+        line(err, "  ", str(document["detail"]))
+    if document.get("reason"):
+        line(err, "  reason: ", (str(document["reason"]), "bold"))
+    if document.get("item"):
+        line(err, "  held as exception ", (str(document["item"]), "bold"), ": see `qis exceptions`")
+    if document.get("correlation_id"):
+        line(err, ("  correlation id ", "dim"), (str(document["correlation_id"]), "dim"))
+    if error.hint:
+        line(err, ("  → ", "cyan"), error.hint)
+
+
+def unit_of(value: Row) -> str:
+    """``USD per EUR``, ``USD``, ``percent`` or nothing."""
+    currency, base = value.get("currency"), value.get("base_currency")
+    if currency and base:
+        return f"{currency} per {base}"
+    return str(currency or value.get("unit") or "")
+
+
+def official(out: Console, value: Row) -> None:
+    """One official value."""
+    line(out, (value["reference_data_id"], "bold"), f" at {value['snap']}")
+    line(
+        out,
+        "  ",
+        (value["value"], "bold green"),
+        f" {unit_of(value)}",
+        (f"   version {value['version']}, official since {value['recorded_from']}", "dim"),
+    )
+    by = f"by {value['method']} from {', '.join(value['sources']) or 'a person'}"
+    sure = "" if value["confidence"] is None else f", confidence {value['confidence']}"
+    line(out, f"  {by}{sure}", (f"   rules {value['rules']} v{value['rules_version']}", "dim"))
+    scores(out, value["quality"])
+    if value["restatement"]:
+        cause = value["restatement"]
+        before = cause["before"]
+        line(
+            out,
+            ("  restated ", "yellow"),
+            f"from {before['value']} (version {before['official_version']}) by {cause['restated_by']}: ",
+            f"{cause['reason']} [{cause['cause']}]",
+        )
+
+
+def scores(out: Console, found: Row) -> None:
+    """The four scores and their mean, on one line."""
+    told = "  ".join(f"{name} {'-' if score is None else score}" for name, score in found.items())
+    line(out, "  quality: ", told)
+
+
+def history(out: Console, values: Sequence[Row]) -> None:
+    """A range of official values."""
+    table(
+        out,
+        ("snap", "value", "unit", "version", "sources", "quality", "known since"),
+        (
+            (
+                v["snap"],
+                v["value"],
+                unit_of(v),
+                v["version"],
+                ", ".join(v["sources"]),
+                v["quality"]["composite"],
+                v["recorded_from"],
+            )
+            for v in values
+        ),
+        numbers="value version quality",
+    )
+
+
+def story(out: Console, told: Row) -> None:
+    """Why a value is what it is."""
+    official_now = told["status"] == "official"
+    style = "bold green" if official_now else "bold yellow"
+    line(out, (told["reference_data_id"], "bold"), f" at {told['snap']}")
+    line(
+        out,
+        "  ",
+        (told["value"] or "no official value", style),
+        "" if official_now else f"  {told['status']}",
+    )
+    out.print()
+    out.print(Text(told["explanation"]))
+    if told["claims"]:
+        _heading(out, "What the sources said")
+        table(
+            out,
+            ("source", "value", "received", "outcome", "why"),
+            (
+                (
+                    c["source"],
+                    c["value"],
+                    c["received_at"] or c["recorded_at"],
+                    Text(c["outcome"], OUTCOME_STYLE.get(c["outcome"], "red")),
+                    c["detail"],
+                )
+                for c in told["claims"]
+            ),
+            numbers="value",
+        )
+    if told["decision"]:
+        _decision(out, told["decision"])
+    if told["versions"]:
+        _heading(out, "What was official")
+        table(
+            out,
+            ("version", "value", "known since", "cause", "by", "reason"),
+            (
+                (v["version"], v["value"], v["recorded_from"], v["cause"] or "first", v["by"], v["reason"])
+                for v in told["versions"]
+            ),
+            numbers="version value",
+        )
+    if told["exceptions"]:
+        _heading(out, "Exceptions")
+        table(
+            out,
+            ("item", "status", "kind", "proposed", "reason", "closed by"),
+            (
+                (e["item"], e["status"], e["kind"], e["proposed"], e["reason"], e["closed_by"])
+                for e in told["exceptions"]
+            ),
+            numbers="proposed",
+        )
+
+
+def _decision(out: Console, decision: Row) -> None:
+    _heading(out, "How it was decided")
+    sure = "" if decision["confidence"] is None else f", confidence {decision['confidence']}"
+    line(out, f"{decision['status']} by {decision['method']}{sure}: {decision['reason']}")
+    line(
+        out,
+        (f"rules {decision['rules']} version {decision['rules_version']}, {decision['decided_at']}", "dim"),
+    )
+    if decision["checks"]:
+        table(
+            out,
+            ("check", "result", "measured", "threshold", "detail"),
+            (
+                (
+                    c["check"],
+                    Text("passed", "green") if c["passed"] else Text("failed", "red"),
+                    c["measured"],
+                    c["threshold"],
+                    c["detail"],
+                )
+                for c in decision["checks"]
+            ),
+            numbers="measured threshold",
+        )
+
+
+def _heading(out: Console, text: str) -> None:
+    out.print()
+    out.print(Text(text, "bold underline"))
+
+
+def exceptions(out: Console, items: Sequence[Row]) -> None:
+    """The four-eyes queue."""
+    table(
+        out,
+        ("item", "series", "snap", "kind", "proposed", "why", "opened"),
+        (
+            (
+                e["item"],
+                e["reference_data_id"],
+                e["snap"],
+                e["kind"],
+                e["proposed"],
+                e["reason"],
+                e["opened_at"],
+            )
+            for e in items
+        ),
+        numbers="proposed",
+    )
+
+
+def fields(out: Console, document: Row, indent: str = "  ") -> None:
+    """A document as indented lines."""
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            line(out, f"{indent}{name}:")
+            fields(out, value, indent + "  ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            line(out, f"{indent}{name}: ", ("-" if shown is None else str(shown), "bold"))

@@ -1,0 +1,211 @@
+"""What every command has in common: options, output, errors, and the system that it talks to."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from qis.cli.failures import Failure, failure, refusal
+from qis.cli.rest import Api, Transport, send
+from qis.domain.errors import QisError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 140
+"""Columns where the output is no terminal."""
+
+
+class Session:
+    """One run of a command. Nothing is connected before it is needed."""
+
+    def __init__(
+        self,
+        as_json: bool,
+        acting_as: str | None,
+        data_dir: Path | None,
+        environment: Mapping[str, str],
+        transport: Transport = send,
+    ) -> None:
+        self.as_json = as_json
+        self._acting_as = acting_as
+        self._environment = environment
+        self._transport = transport
+        given = environment.get("QIS_DATA_DIR")
+        self.data_dir = data_dir or (Path(given) if given else default_data_dir())
+
+    # output --------------------------------------------------------------------------------------
+
+    @cached_property
+    def out(self) -> Console:
+        """What people read, on stdout."""
+        return _console(sys.stdout)
+
+    @cached_property
+    def err(self) -> Console:
+        """Diagnostics and progress, on stderr."""
+        return _console(sys.stderr)
+
+    def emit(self, document: object, human: Callable[[Console], None]) -> None:
+        """The result: one JSON document, or what ``human`` prints."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        else:
+            human(self.out)
+
+    def note(self, text: str) -> None:
+        """A diagnostic line."""
+        self.err.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def fail(self, error: Failure) -> NoReturn:
+        """Say what went wrong and end with status 1."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(error.problem, indent=2, ensure_ascii=False) + "\n")
+        from qis.cli.render import problem
+
+        problem(self.err, error)
+        raise typer.Exit(1)
+
+    # the system ----------------------------------------------------------------------------------
+
+    @property
+    def remote(self) -> bool:
+        """Whether ``QIS_URL`` names a system, instead of the local twin."""
+        return bool(self._environment.get("QIS_URL"))
+
+    @cached_property
+    def api(self) -> Api:
+        """The REST API of the chosen system.
+
+        Raises:
+            Failure: no system is chosen and none runs here, or there is no token for it.
+        """
+        if not self.remote:
+            from qis.cli.local_twin import token
+
+            return Api(self.twin["api"], token(self.data_dir, "admin", self.subject), self._transport)
+        if self._acting_as is not None:
+            raise failure(
+                "usage", "--as is for the local twin", "on a remote system the token says who is acting"
+            )
+        bearer = self._environment.get("QIS_TOKEN")
+        if not bearer:
+            raise failure("no-token", "There is no token", "QIS_URL is set and QIS_TOKEN is not")
+        return Api(self._environment["QIS_URL"], bearer, self._transport)
+
+    @cached_property
+    def twin(self) -> Mapping[str, Any]:
+        """The running local twin, as it describes itself.
+
+        Raises:
+            Failure: none runs.
+        """
+        from qis.cli.local_twin import running
+
+        found = running(self.data_dir)
+        if found is None:
+            raise failure(
+                "not-running",
+                "No local twin is running",
+                f"nothing runs in {self.data_dir}",
+                "start it with `qis up`, or set QIS_URL and QIS_TOKEN for a remote system",
+            )
+        return found
+
+    @property
+    def subject(self) -> str:
+        """Who acts in the local twin."""
+        return self._acting_as or f"operator:{login_name()}"
+
+
+def login_name() -> str:
+    """Login name of the person at the terminal; the user id where there is no name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user in the password database, as in some containers
+        return f"uid-{os.getuid()}"
+
+
+def project_root() -> Path | None:
+    """The checkout that this program runs from; ``None`` where it is installed without one."""
+    root = Path(__file__).resolve().parents[5]
+    return root if (root / "pyproject.toml").exists() and (root / "data" / "bundle").is_dir() else None
+
+
+def default_data_dir() -> Path:
+    """``.twin`` in the project, or here."""
+    return (project_root() or Path.cwd()) / ".twin"
+
+
+def _console(stream: Any) -> Console:
+    from rich.console import Console
+
+    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+As = Annotated[
+    str | None,
+    typer.Option(
+        "--as", metavar="SUBJECT", help="Act as this person in the local twin (four eyes need two people)."
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        envvar="QIS_DATA_DIR",
+        show_envvar=True,
+        help="Where the local twin keeps its data.  [default: .twin in the project]",
+    ),
+]
+COMMON: Mapping[str, Any] = {"as_json": AsJson, "acting_as": As, "data_dir": DataDir}
+_DEFAULTS: Mapping[str, Any] = {"as_json": False, "acting_as": None, "data_dir": None}
+
+
+def command(
+    app: typer.Typer, name: str, **settings: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a command: its first parameter is the ``Session``, the others are its own.
+
+    The options of ``COMMON`` are added, and what goes wrong is told in one way: a ``Failure`` or a refusal
+    of the domain ends with status 1.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        own = list(signature.parameters.values())[1:]
+        shared = [
+            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS[n], annotation=a)
+            for n, a in COMMON.items()
+        ]
+
+        @wraps(function)
+        def run(**given: Any) -> None:
+            session = Session(**{n: given.pop(n) for n in COMMON}, environment=os.environ)
+            try:
+                function(session, **given)
+            except Failure as error:
+                session.fail(error)
+            except QisError as error:
+                session.fail(refusal(error))
+
+        described: Any = run
+        described.__signature__ = signature.replace(parameters=[*own, *shared])
+        described.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
+        app.command(name, **settings)(described)
+        return function
+
+    return register
