@@ -15,9 +15,9 @@ from cdk.environments.settings import (
 
 
 def settings() -> Settings:
-    """Small, without waiting windows, and retrying briefly: a developer watches it."""
+    """Small, without waiting windows, so that a developer sees each step."""
     backbone = EventSource(
-        batch_size=200, window_seconds=0, retry_attempts=3, max_record_age_seconds=3600, parallelization=1
+        batch_size=500, window_seconds=0, retry_attempts=10, max_record_age_seconds=3600, parallelization=1
     )
     return Settings(
         name="local",
@@ -40,9 +40,9 @@ def settings() -> Settings:
             "events": Stream(shards=1, retention_hours=24),
         },
         event_sources={
-            "ingest": backbone.model_copy(update={"batch_size": 500}),
+            "ingest": backbone,
             "reconcile": backbone,
-            "publish": backbone.model_copy(update={"batch_size": 500}),
+            "publish": backbone,
             "quality": backbone,
         },
         queues=Queues(retention_days=14, visibility_seconds=60),
