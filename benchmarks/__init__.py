@@ -1,0 +1,1 @@
+"""Performance, each figure with its baseline in the same run. See docs/benchmarks.md."""
