@@ -69,7 +69,8 @@ class Quality:
         reach = {id_: _reach(catalogue, id_) for id_ in spans}
         found: list[Finding] = []
         for id_, facts in self._facts.around(spans, reach).items():
-            found += _findings(catalogue, id_, facts)
+            before = sum(f.snap < spans[id_][0] for f in facts)
+            found += _findings(catalogue, id_, facts, from_first=before < reach[id_])
         return self._record(found, {(id_, fact.snap) for id_, fact, _ in rows})
 
     def scheduled(self, now: datetime) -> int:
@@ -164,13 +165,13 @@ def _fact(data: Mapping[str, Any]) -> Fact:
 
 
 def _reach(catalogue: Catalogue, id_: str) -> int:
-    return max(1, (catalogue.rules[catalogue.series[id_].rules].stale_after or 1) - 1)
+    return catalogue.rules[catalogue.series[id_].rules].stale_after or 1
 
 
-def _findings(catalogue: Catalogue, id_: str, facts: Sequence[Fact]) -> list[Finding]:
+def _findings(catalogue: Catalogue, id_: str, facts: Sequence[Fact], *, from_first: bool) -> list[Finding]:
     series = catalogue.series[id_]
     rules = catalogue.rules[series.rules]
-    found = stale_sources(id_, facts, rules.stale_after) if rules.stale_after else []
+    found = stale_sources(id_, facts, rules.stale_after, from_first=from_first) if rules.stale_after else []
     semantics = series.semantics
     if semantics.calendar is not None and semantics.snap_time is not None:
         found += missing_values(id_, facts, calendar(semantics.calendar), semantics.snap_time)

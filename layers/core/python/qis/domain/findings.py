@@ -68,21 +68,33 @@ class Finding:
         }
 
 
-def stale_sources(reference_data_id: str, facts: Sequence[Fact], stale_after: int) -> list[Finding]:
+def stale_sources(
+    reference_data_id: str, facts: Sequence[Fact], stale_after: int, *, from_first: bool
+) -> list[Finding]:
     """Sources whose value stood still for ``stale_after`` consecutive snaps, while the series has others
     that moved or no other source at all. One finding per run, at the snap where it reaches the length.
 
     Args:
         facts: facts of the series in snap order, without gaps in what is stored.
+        from_first: whether they begin with the first of the series. If not, a run that a source's first
+            claim here belongs to may have begun earlier and was found then.
     """
     found: list[Finding] = []
     runs: dict[str, tuple[str, int]] = {}
+    moved: set[str] = set()
     for i, fact in enumerate(facts):
         for source, value in fact.claims.items():
             before = runs.get(source)
             length = before[1] + 1 if before is not None and before[0] == value else 1
             runs[source] = (value, length)
-            if length == stale_after and not _all_still(facts[i - stale_after + 1 : i + 1], source):
+            if before is not None and length == 1:
+                moved.add(source)
+            begun_here = from_first or source in moved
+            if (
+                begun_here
+                and length == stale_after
+                and not _all_still(facts[i - stale_after + 1 : i + 1], source)
+            ):
                 found.append(
                     Finding(
                         "stale",
