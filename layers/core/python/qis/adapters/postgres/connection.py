@@ -123,7 +123,9 @@ class Database:
             application_name=self._application,
             connect_timeout=5,
             autocommit=True,
-            options="-c statement_timeout=20s -c idle_in_transaction_session_timeout=20s -c timezone=UTC",
+            options="-c statement_timeout=20s -c idle_in_transaction_session_timeout=20s -c timezone=UTC"
+            # Tables grow by orders of magnitude under a plan that was kept; planning costs far less than a bad one.
+            " -c plan_cache_mode=force_custom_plan",
             **tls,
         )
 
