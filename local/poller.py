@@ -18,11 +18,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from local.patterns import matches
 from local.runtime import Answer
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 2.0
+EXHAUSTED, TOO_OLD = "RetryAttemptsExhausted", "RecordAgeExceeded"
+AWAY_PAUSE = 1.0
+"""Seconds after which a stream or queue that did not answer is asked again."""
+MAX_PAYLOAD = 6 * 1024 * 1024
+FRAME = 600
+"""Bytes of an event record beside its data and key, rounded up."""
 Record = dict[str, Any]
 """A Kinesis record as GetRecords gives it: ``SequenceNumber``, ``PartitionKey``, ``Data`` (base64),
 ``ApproximateArrivalTimestamp`` (seconds)."""
@@ -138,7 +145,7 @@ class ShardPoller:
                 records, iterator = await self._read_batch(iterator)
             except (OSError, ValueError):
                 iterator = None
-                await self._sleep(1.0)
+                await self._sleep(AWAY_PAUSE)
                 continue
             if not records:
                 if self.lag.idle_since is None:
@@ -174,12 +181,12 @@ class ShardPoller:
         self._checkpoints.write(self._source.name, self._shard, records[-1]["SequenceNumber"])
 
     async def _lane(self, records: list[Record]) -> None:
-        parts: deque[_Part] = deque([_Part(records)])
+        parts = deque(_Part(run) for run in payloads(records))
         while parts:
             part = parts.popleft()
             fresh = self._young(part.records)
             if len(fresh) < len(part.records):
-                await self._give_up(part.records[: len(part.records) - len(fresh)], part, "RecordAgeExceeded")
+                await self._give_up(part.records[: len(part.records) - len(fresh)], part, TOO_OLD)
                 part.records = fresh
             if not part.records:
                 continue
@@ -209,8 +216,10 @@ class ShardPoller:
         # Progress is no repetition: a part that got further starts its retries anew.
         retries = part.retries + 1 if failed_from == 0 else 1
         if 0 <= self._source.max_retries < retries:
-            await self._give_up(rest[:1] if not whole else rest, part, "RetryAttemptsExhausted")
-            return [_Part(rest[1:])] if not whole and rest[1:] else []
+            # Splitting at the failed record leaves it alone, as it does after a failure of the whole.
+            gone = 1 if self._source.bisect and not whole else len(rest)
+            await self._give_up(rest[:gone], part, EXHAUSTED, whole=whole)
+            return [_Part(rest[gone:])] if rest[gone:] else []
         await self._sleep(min(FIRST_BACKOFF * 2**retries, LAST_BACKOFF))
         return [_Part(rest, retries)]
 
@@ -220,17 +229,37 @@ class ShardPoller:
         oldest = self._clock() - self._source.max_age
         return [r for r in records if r["ApproximateArrivalTimestamp"] >= oldest]
 
-    async def _give_up(self, records: list[Record], part: _Part, condition: str) -> None:
+    async def _give_up(
+        self, records: list[Record], part: _Part, condition: str, *, whole: bool = False
+    ) -> None:
         self.lag.failed += len(records)
-        if self._source.on_failure_url is None:
+        url = self._source.on_failure_url
+        if url is None:
             return
+        message = self._report(records, part, condition, whole=whole)
+        while True:
+            try:
+                await self._send_failure(url, message)
+            except (OSError, ValueError):
+                # Nothing may move past records that nobody was told of.
+                await self._sleep(AWAY_PAUSE)
+            else:
+                return
+
+    def _report(self, records: list[Record], part: _Part, condition: str, *, whole: bool) -> dict[str, Any]:
         arrival = [r["ApproximateArrivalTimestamp"] for r in records]
-        message = {
+        invoked = condition != TOO_OLD or part.retries > 0
+        response = {"statusCode": 200, "executedVersion": "$LATEST"}
+        if whole:
+            response["functionError"] = "Unhandled"
+        return {
             "requestContext": {
-                "functionArn": self._source.function,
+                "requestId": str(uuid4()),
+                "functionArn": f"arn:aws:lambda:us-east-1:000000000000:function:{self._source.function}",
                 "condition": condition,
-                "approximateInvokeCount": part.retries + 1,
+                "approximateInvokeCount": part.retries + (condition == EXHAUSTED),
             },
+            **({"responseContext": response} if invoked else {}),
             "version": "1.0",
             "timestamp": _iso(self._clock()),
             "KinesisBatchInfo": {
@@ -243,7 +272,20 @@ class ShardPoller:
                 "streamArn": self._source.stream_arn,
             },
         }
-        await self._send_failure(self._source.on_failure_url, message)
+
+
+def payloads(records: list[Record]) -> list[list[Record]]:
+    """``records`` in runs that an invocation may carry."""
+    runs: list[list[Record]] = [[]]
+    size = 0
+    for record in records:
+        weight = len(record["Data"]) + len(record["PartitionKey"]) + FRAME
+        if runs[-1] and size + weight > MAX_PAYLOAD:
+            runs.append([])
+            size = 0
+        runs[-1].append(record)
+        size += weight
+    return runs
 
 
 def passes(record: Record, filters: Sequence[Mapping[str, Any]]) -> bool:

@@ -14,9 +14,11 @@ import subprocess
 import sys
 import time
 import uuid
+from asyncio import FIRST_COMPLETED
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from local.processes import spawn, stop
 
@@ -53,7 +55,8 @@ class Answer:
 class _Invocation:
     request_id: str
     payload: bytes
-    deadline_ms: int
+    fetched: asyncio.Future[None]
+    """Done when the function has it: from then on its time counts."""
     answer: asyncio.Future[Answer]
 
 
@@ -67,7 +70,7 @@ class Worker:
         self._root = root
         self._server: asyncio.Server | None = None
         self._child: subprocess.Popen[bytes] | None = None
-        self._next: asyncio.Queue[_Invocation] = asyncio.Queue(1)
+        self._next: asyncio.Queue[_Invocation | None] = asyncio.Queue()
         self._current: _Invocation | None = None
         self._watch: asyncio.Task[None] | None = None
         self.busy = False
@@ -83,6 +86,11 @@ class Worker:
 
     def _start_process(self) -> None:
         assert self._server is not None
+        # What is left of a process that died must neither take nor fail what is meant for its successor.
+        if self._watch is not None:
+            self._watch.cancel()
+        self._next.put_nowait(None)
+        self._next = asyncio.Queue()
         port = self._server.sockets[0].getsockname()[1]
         env = {
             **self._env,
@@ -116,24 +124,24 @@ class Worker:
         if self._child is None or self._child.poll() is not None:
             self._start_process()
         loop = asyncio.get_running_loop()
-        # Lambda's clock starts with the handler, not with the cold start; ours allows for one in front.
-        deadline = time.time() + self._spec.timeout
-        call = _Invocation(str(uuid.uuid4()), payload, int(deadline * 1000), loop.create_future())
+        call = _Invocation(str(uuid.uuid4()), payload, loop.create_future(), loop.create_future())
         self._current = call
         self._next.put_nowait(call)
         try:
-            return await asyncio.wait_for(call.answer, self._spec.timeout + START_PATIENCE)
-        except TimeoutError:
-            self._kill()
+            first: set[asyncio.Future[Any]] = {call.fetched, call.answer}
+            await asyncio.wait(first, timeout=START_PATIENCE, return_when=FIRST_COMPLETED)
+            await asyncio.wait({call.answer}, timeout=self._spec.timeout if call.fetched.done() else 0)
+            if call.answer.done():
+                return call.answer.result()
+            await self._kill()
             return Answer(b"", f"Task timed out after {self._spec.timeout:.2f} seconds")
         finally:
             self._current = None
-            if not self._next.empty():
-                self._next.get_nowait()
 
-    def _kill(self) -> None:
-        if self._child is not None:
-            self._child.kill()
+    async def _kill(self) -> None:
+        """End the process; over when it is gone, so that the next invocation starts another."""
+        assert self._child is not None
+        await asyncio.to_thread(stop, self._child, signal.SIGKILL, 5.0)
 
     async def stop(self) -> None:
         """End the process and its Runtime API."""
@@ -142,13 +150,14 @@ class Worker:
         self._fail("the twin stops")
         if self._child is not None:
             # The runtime client has no clean-up to do; its handlers commit before they answer.
-            await asyncio.to_thread(stop, self._child, signal.SIGKILL, 5.0)
+            await self._kill()
         if self._server is not None:
             self._server.close()
 
     # the Runtime API -----------------------------------------------------------------------------
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        work = self._next
         try:
             while True:
                 request = await _read_request(reader)
@@ -156,8 +165,11 @@ class Worker:
                     return
                 path, headers, body = request
                 if path == f"{PREFIX}/invocation/next":
-                    call = await self._next.get()
+                    call = await work.get()
+                    if call is None:
+                        return
                     writer.write(_next_answer(call, self._spec))
+                    call.fetched.set_result(None)
                 else:
                     self._take(path, headers, body)
                     writer.write(_http(202, b'{"status":"OK"}'))
@@ -206,12 +218,13 @@ def _http(status: int, body: bytes, headers: Mapping[str, str] | None = None) ->
 
 def _next_answer(call: _Invocation, spec: FunctionSpec) -> bytes:
     trace = call.request_id.replace("-", "")
+    deadline = time.time() + spec.timeout
     return _http(
         200,
         call.payload,
         {
             "Lambda-Runtime-Aws-Request-Id": call.request_id,
-            "Lambda-Runtime-Deadline-Ms": str(call.deadline_ms),
+            "Lambda-Runtime-Deadline-Ms": str(int(deadline * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": spec.arn,
             "Lambda-Runtime-Trace-Id": f"Root=1-{trace[:8]}-{trace[8:32]};Sampled=0",
         },
