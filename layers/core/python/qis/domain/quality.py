@@ -84,7 +84,7 @@ def value_scores(
         accuracy=share(sum(c.claim_id in agreeing for c in claims), len(claims)),
         completeness=share(len({c.source for c in claims}), len(expected)),
         timeliness=share(sum(_timely(c, rules) for c in timed), len(timed)),
-        consistency=share(sum(c.passed for c in checks), len(checks)) if checks else Decimal(1),
+        consistency=share(sum(c.passed for c in checks), len(checks)) if checks else share(1, 1),
     )
 
 

@@ -124,7 +124,7 @@ class Database:
             connect_timeout=5,
             autocommit=True,
             options="-c statement_timeout=20s -c idle_in_transaction_session_timeout=20s -c timezone=UTC"
-            # Tables grow by orders of magnitude under a plan that was kept; planning costs far less than a bad one.
+            # A kept plan does not see tables grow a thousandfold; planning costs far less than a bad one.
             " -c plan_cache_mode=force_custom_plan",
             **tls,
         )
