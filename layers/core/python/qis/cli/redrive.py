@@ -77,20 +77,13 @@ class Redrive:
         found = Redriven()
         kept: list[str] = []
         try:
-            for message in self._messages():
+            for message in self._messages(kept):
                 found.messages += 1
                 found.count(_reason(message))
                 if dry_run:
                     kept.append(message["ReceiptHandle"])
                 else:
-                    try:
-                        found.records += self._put_back(message)
-                    except Unplaceable as why:
-                        found.left += 1
-                        found.count(f"cannot be put back: {why}")
-                        kept.append(message["ReceiptHandle"])
-                    else:
-                        self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+                    self._settle(message, found, kept)
                 done(found)
         finally:
             for handle in kept:
@@ -99,6 +92,16 @@ class Redrive:
                 )
         return found
 
+    def _settle(self, message: MessageTypeDef, found: Redriven, kept: list[str]) -> None:
+        try:
+            found.records += self._put_back(message)
+        except Unplaceable as why:
+            found.left += 1
+            found.count(f"cannot be put back: {why}")
+            kept.append(message["ReceiptHandle"])
+        else:
+            self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+
     def waiting(self) -> int:
         """About how many messages are in the queue."""
         answer = self._sqs.get_queue_attributes(
@@ -106,8 +109,11 @@ class Redrive:
         )
         return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
-    def _messages(self) -> Iterator[MessageTypeDef]:
-        """Messages that were in the queue when this began, each once."""
+    def _messages(self, kept: list[str]) -> Iterator[MessageTypeDef]:
+        """Messages that were in the queue when this began, each once; receipts of others go to ``kept``.
+
+        Those others stay invisible until the end, so that they are not received again and again.
+        """
         started_ms = self._clock() * 1000
         seen: set[str] = set()
         while True:
@@ -119,18 +125,17 @@ class Redrive:
                 MessageSystemAttributeNames=["SentTimestamp"],
                 MessageAttributeNames=["All"],
             )
-            messages = answer.get("Messages", [])
-            if not messages:
-                return
-            for message in messages:
+            due = []
+            for message in answer.get("Messages", []):
                 newer = int(message["Attributes"]["SentTimestamp"]) > started_ms
                 if newer or message["MessageId"] in seen:
-                    self._sqs.change_message_visibility(
-                        QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
-                    )
-                    return
-                seen.add(message["MessageId"])
-                yield message
+                    kept.append(message["ReceiptHandle"])
+                else:
+                    due.append(message)
+                    seen.add(message["MessageId"])
+            if not due:
+                return
+            yield from due
 
     def _put_back(self, message: MessageTypeDef) -> int:
         body = _body(message)

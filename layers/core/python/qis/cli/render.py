@@ -26,7 +26,12 @@ def table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[object]]
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     right = numbers.split()
     for column in columns:
-        shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        shown.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=column in ("id", "item", "snap", "record", "known since", "received"),  # what one copies
+        )
     for row in rows:
         shown.add_row(*(_cell(value) for value in row))
     out.print(shown)
@@ -113,7 +118,7 @@ def history(out: Console, values: Sequence[Row]) -> None:
                 v["version"],
                 ", ".join(v["sources"]),
                 v["quality"]["composite"],
-                v["recorded_from"],
+                seconds(v["recorded_from"]),
             )
             for v in values
         ),
@@ -143,7 +148,7 @@ def story(out: Console, told: Row) -> None:
                 (
                     c["source"],
                     c["value"],
-                    c["received_at"] or c["recorded_at"],
+                    seconds(c["received_at"] or c["recorded_at"]),
                     Text(c["outcome"], OUTCOME_STYLE.get(c["outcome"], "red")),
                     c["detail"],
                 )
@@ -159,7 +164,14 @@ def story(out: Console, told: Row) -> None:
             out,
             ("version", "value", "known since", "cause", "by", "reason"),
             (
-                (v["version"], v["value"], v["recorded_from"], v["cause"] or "first", v["by"], v["reason"])
+                (
+                    v["version"],
+                    v["value"],
+                    seconds(v["recorded_from"]),
+                    v["cause"] or "first",
+                    v["by"],
+                    v["reason"],
+                )
                 for v in told["versions"]
             ),
             numbers="version value",
@@ -203,30 +215,27 @@ def _decision(out: Console, decision: Row) -> None:
         )
 
 
+def seconds(moment: str | None) -> str | None:
+    """A moment cut to seconds, for tables; the exact one is in the JSON document."""
+    return None if moment is None else moment.partition(".")[0].rstrip("Z") + "Z"
+
+
 def _heading(out: Console, text: str) -> None:
     out.print()
     out.print(Text(text, "bold underline"))
 
 
 def exceptions(out: Console, items: Sequence[Row]) -> None:
-    """The four-eyes queue."""
-    table(
-        out,
-        ("item", "series", "snap", "kind", "proposed", "why", "opened"),
-        (
-            (
-                e["item"],
-                e["reference_data_id"],
-                e["snap"],
-                e["kind"],
-                e["proposed"],
-                e["reason"],
-                e["opened_at"],
-            )
-            for e in items
-        ),
-        numbers="proposed",
-    )
+    """The four-eyes queue, two lines each, so that identifiers stay in one piece on a narrow terminal."""
+    for e in items:
+        proposed = "" if e["proposed"] is None else f"  proposes {e['proposed']}"
+        line(
+            out,
+            (e["item"], "bold"),
+            (f"  {e['kind']}", "yellow"),
+            f"  {e['reference_data_id']} at {e['snap']}{proposed}",
+        )
+        line(out, f"    {e['reason']}", (f"  opened {seconds(e['opened_at'])}", "dim"))
 
 
 def fields(out: Console, document: Row, indent: str = "  ") -> None:

@@ -40,7 +40,12 @@ class Session:
         self._environment = environment
         self._transport = transport
         given = environment.get("QIS_DATA_DIR")
-        self.data_dir = data_dir or (Path(given) if given else default_data_dir())
+        self.data_dir = (data_dir or (Path(given) if given else default_data_dir())).absolute()
+
+    @property
+    def chosen_by_option(self) -> str:
+        """What a command line needs to reach the same twin: an option, where another one is the default."""
+        return "" if self.data_dir == default_data_dir().absolute() else f" --data-dir {self.data_dir}"
 
     # output --------------------------------------------------------------------------------------
 

@@ -187,10 +187,11 @@ def _examples(session: Session, pipeline: Pipeline, bundle: Path | None) -> dict
     if newest is not None:
         series, snap, value = newest
         where = waiting or {"reference_data_id": series, "snap": snap}
+        there = session.chosen_by_option
         commands = [
-            f"qis official {series} --snap {snap}",
-            f"qis explain {where['reference_data_id']} --snap {where['snap']}",
-            f'qis restate {series} --snap {snap} --value {_next_to(value)} --reason "late correction"',
+            f"qis official {series} --snap {snap}{there}",
+            f"qis explain {where['reference_data_id']} --snap {where['snap']}{there}",
+            f'qis restate {series} --snap {snap} --value {_next_to(value)} --reason "late correction"{there}',
         ]
     return {"exception": waiting, "commands": commands}
 
