@@ -71,7 +71,7 @@ def decode(payload: bytes) -> Any:
         raise refuse("record", f"({len(payload)} bytes)", "max-bytes", f"is larger than {MAX_BYTES} bytes")
     try:
         return _DECODER.decode(payload.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, ArithmeticError) as error:  # the last: an exponent of 20 digits
         raise refuse(
             "record",
             shown(payload[:80].decode("utf-8", "replace")),

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from hashlib import blake2b
 from typing import Any
 
 from qis.domain.errors import refuse
-from qis.domain.numbers import decimal_text, parse_decimal
+from qis.domain.numbers import MAX_DIGITS, decimal_text, parse_decimal
 from qis.domain.series import Series, check_currency, check_fields, check_id, check_slug, check_value
 from qis.domain.snap import Snap, parse_instant, parse_snap
 
 REQUIRED = {"snap", "reference_data_id", "source", "value"}
 OPTIONAL = {"volume", "received_at", "currency", "unit", "attribute", "correlation_id", "record_id"}
+_EVERY_DIGIT = Context(prec=MAX_DIGITS)
+"""The default context rounds to 28 digits, and would make one claim of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def claim_identity(
     reference_data_id: str, snap: Snap, source: str, value: Decimal, received_at: Snap | None
 ) -> str:
     """Identity by content. ``1.10`` and ``1.1`` are the same claim: the number is, the digits are not."""
-    number = format(value.normalize(), "f")
+    number = format(value.normalize(_EVERY_DIGIT), "f") if value else "0"  # also for -0 and 0.00
     text = "\n".join(
         (reference_data_id, str(snap.ns), source, number, str(received_at.ns) if received_at else "")
     )

@@ -113,7 +113,8 @@ def _claim_ref(claim: Claim) -> dict[str, str]:
 
 def agrees(a: Decimal, b: Decimal, tolerance: Decimal) -> bool:
     """Whether two values lie within the relative tolerance of the larger; symmetric and exact."""
-    return abs(_EXACT.subtract(a, b)) <= _EXACT.multiply(tolerance, max(abs(a), abs(b)))
+    # copy_abs: the operator abs() would round to the 28 digits of the default context.
+    return _EXACT.subtract(a, b).copy_abs() <= _EXACT.multiply(tolerance, max(a.copy_abs(), b.copy_abs()))
 
 
 def median(values: Sequence[Decimal]) -> Decimal:
