@@ -29,7 +29,8 @@ def _key(wanted: Any, key: str, event: Mapping[str, Any]) -> bool:
     if key == "$or":
         return any(matches(p, event) for p in wanted)
     if isinstance(wanted, Mapping):
-        return matches(wanted, event.get(key))
+        inner = event.get(key)
+        return matches(wanted, inner if isinstance(inner, Mapping) else {})
     values: Sequence[Any]
     value = event.get(key)
     values = value if isinstance(value, list) else [value]

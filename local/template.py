@@ -166,7 +166,11 @@ class _Resolver:
             "AWS::Events::Rule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{physical}",
             "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{physical}",
         }.get(kind)
-        return arn if attribute == "Arn" and arn is not None else f"{name}.{attribute}"
+        if attribute == "Arn" and arn is not None:
+            return arn
+        if kind not in KNOWN_BUT_NOT_MADE:
+            raise TemplateError(f"attribute {attribute} of {name} ({kind}) is not known to the twin")
+        return f"{name}.{attribute}"
 
     def _sub(self, argument: Any) -> str:
         text, given = (argument, {}) if isinstance(argument, str) else argument
