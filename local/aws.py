@@ -86,7 +86,7 @@ class AwsServer:
             "TMPDIR": str(self._data_dir),
             "LOG_LEVEL": "WARNING",
         }
-        self._child = spawn([sys.executable, "-m", "ministack"], self._data_dir / "aws.log", env=env)
+        self._child = spawn([sys.executable, "-m", "local.aws_server"], self._data_dir / "aws.log", env=env)
         wait_until(self._healthy, "the AWS APIs do not answer", 60.0)
 
     def _healthy(self) -> bool:

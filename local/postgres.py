@@ -18,9 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from local.processes import free_port, spawn, stop, wait_until
+from local.processes import NOBODY, free_port, spawn, stop, wait_until
 
-NOBODY = 65534
 OWNER = "qis"
 READY_SECONDS = 60.0
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+NOBODY = 65534
+
+# Runs between fork and the program: gives up root where asked, then asks the kernel for a signal when the
+# parent dies (changing the user clears that wish, so in this order). A preexec_fn would do the same inside
+# the forked copy of a threaded process, which may deadlock.
+_LAUNCH = """
+import ctypes, os, sys
+parent, death, user, program = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+if user >= 0:
+    os.setgroups([]); os.setgid(user); os.setuid(user)
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, death)
+if os.getppid() != parent:
+    sys.exit("the parent is gone")
+os.execvp(program[0], program)
+"""
 
 
 def spawn(
@@ -25,38 +40,21 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a child in a session of its own (Ctrl-C reaches only the supervisor), its output in ``log``.
 
-    The kernel sends it ``death_signal`` if this process dies, so not even ``kill -9`` leaves an orphan. Call
-    from the main thread: the signal is tied to the thread that starts the child.
+    The kernel sends it ``death_signal`` when this thread ends, so not even ``kill -9`` leaves an orphan. Call
+    from a thread that lives as long as the child may.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    identity = [str(os.getpid()), str(int(death_signal)), str(-1 if user is None else user)]
     with log.open("ab") as out:
         return subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", _LAUNCH, *identity, *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             env=None if env is None else dict(env),
             cwd=cwd,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
             start_new_session=True,
-            preexec_fn=_dies_with(os.getpid(), death_signal),
         )
-
-
-def _dies_with(parent: int, death_signal: int) -> Callable[[], None] | None:
-    try:
-        prctl = ctypes.CDLL(None).prctl
-    except AttributeError:  # not Linux: the supervisor's own clean-up has to do
-        return None
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, death_signal)
-        if os.getppid() != parent:
-            os._exit(1)  # the parent died between fork and prctl
-
-    return ask
 
 
 def stop(child: subprocess.Popen[bytes], ask: int = signal.SIGTERM, patience: float = 10.0) -> None:

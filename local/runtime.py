@@ -25,6 +25,11 @@ from local.processes import spawn, stop
 MAX_PROCESSES = 2
 PREFIX = "/2018-06-01/runtime"
 START_PATIENCE = 30.0
+MAX_PAYLOAD = 6 * 1024 * 1024
+MAX_HEAD = 2 * 1024 * 1024
+"""Bytes of request headers: the runtime client puts its trace of an error, up to 1 MB, into one."""
+TIMED_OUT, TOO_LARGE = "Task timed out", "Payload too large"
+"""How the errors of these two kinds begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,8 @@ class Worker:
         self._current: _Invocation | None = None
         self._watch: asyncio.Task[None] | None = None
         self.busy = False
+        self.asked = asyncio.Event()
+        """Set when the process asks for work the first time: its module is imported."""
 
     @property
     def pid(self) -> int | None:
@@ -81,7 +88,7 @@ class Worker:
 
     async def start(self) -> None:
         """Open the Runtime API and start the process."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=MAX_HEAD)
         self._start_process()
 
     def _start_process(self) -> None:
@@ -91,6 +98,7 @@ class Worker:
             self._watch.cancel()
         self._next.put_nowait(None)
         self._next = asyncio.Queue()
+        self.asked.clear()
         port = self._server.sockets[0].getsockname()[1]
         env = {
             **self._env,
@@ -112,7 +120,10 @@ class Worker:
     async def _watch_process(self, child: subprocess.Popen[bytes]) -> None:
         while child.poll() is None:
             await asyncio.sleep(0.05)
+        was_ready = self.asked.is_set()
         self._fail(f"Runtime exited with {child.returncode}")
+        if was_ready and not self.busy:
+            self._start_process()  # a crash at rest should not cost the next caller a cold start
 
     def _fail(self, error: str) -> None:
         current, self._current = self._current, None
@@ -134,7 +145,7 @@ class Worker:
             if call.answer.done():
                 return call.answer.result()
             await self._kill()
-            return Answer(b"", f"Task timed out after {self._spec.timeout:.2f} seconds")
+            return Answer(b"", f"{TIMED_OUT} after {self._spec.timeout:.2f} seconds")
         finally:
             self._current = None
 
@@ -165,6 +176,7 @@ class Worker:
                     return
                 path, headers, body = request
                 if path == f"{PREFIX}/invocation/next":
+                    self.asked.set()
                     call = await work.get()
                     if call is None:
                         return
@@ -174,18 +186,21 @@ class Worker:
                     self._take(path, headers, body)
                     writer.write(_http(202, b'{"status":"OK"}'))
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return  # the process died; its watcher reports it
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            return  # the process died, which its watcher reports, or the twin stops
         finally:
             writer.close()
 
     def _take(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
         current = self._current
-        if path.endswith("/error"):
+        of_current = current is not None and current.request_id in path
+        if path.endswith("/error") and (of_current or path.endswith("/init/error")):
             error = headers.get("lambda-runtime-function-error-type", "Unhandled")
             self._fail(f"{error}: {_message(body)}")
-        elif current is not None and current.request_id in path and not current.answer.done():
-            current.answer.set_result(Answer(body))
+        elif current is not None and of_current and not current.answer.done():
+            size = len(body)
+            too_large = f"{TOO_LARGE}: an answer of {size} bytes" if size > MAX_PAYLOAD else None
+            current.answer.set_result(Answer(b"" if too_large else body, too_large))
 
 
 async def _read_request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes] | None:
@@ -259,12 +274,25 @@ class Function:
         await worker.start()
         return worker
 
+    async def ready(self) -> None:
+        """Wait until a process has its module imported.
+
+        Raises:
+            TimeoutError: none has in ``START_PATIENCE``; the log says why.
+        """
+        try:
+            await asyncio.wait_for(self._workers[0].asked.wait(), START_PATIENCE)
+        except TimeoutError:
+            raise TimeoutError(f"{self.spec.name} does not start, see {self._log}") from None
+
     def pids(self) -> list[int]:
         """Process ids now."""
         return [w.pid for w in self._workers if w.pid is not None]
 
     async def invoke(self, payload: bytes) -> Answer:
         """Run one invocation, waiting for a free process."""
+        if len(payload) > MAX_PAYLOAD:
+            return Answer(b"", f"{TOO_LARGE}: an event of {len(payload)} bytes")
         async with self._free:
             worker = next((w for w in self._workers if not w.busy), None) or await self._add()
             worker.busy = True

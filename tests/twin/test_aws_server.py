@@ -1,0 +1,77 @@
+"""What is replaced in the AWS APIs does what it replaces, and no more than it should."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+STREAM, SHARD = "stream", "shardId-000000000000"
+
+
+@pytest.fixture
+def kinesis() -> Iterator[Any]:
+    from ministack.services import kinesis  # type: ignore[import-untyped]  # ships no types
+
+    from local.aws_server import install
+
+    before = (kinesis._expire_records, kinesis._expire_iterators)
+    install()
+    kinesis._create_stream({"StreamName": STREAM, "ShardCount": 1})
+    try:
+        yield kinesis
+    finally:
+        kinesis.reset()
+        kinesis._expire_records, kinesis._expire_iterators = before
+
+
+def _put(kinesis: Any, count: int) -> None:
+    for number in range(count):
+        kinesis._put_record({"StreamName": STREAM, "PartitionKey": "k", "Data": f"{number:04d}"})
+
+
+def _open(kinesis: Any) -> str:
+    of = {"StreamName": STREAM, "ShardId": SHARD, "ShardIteratorType": "TRIM_HORIZON"}
+    return str(json.loads(kinesis._get_shard_iterator(of)[2])["ShardIterator"])
+
+
+def _read(kinesis: Any, iterator: str, limit: int = 100) -> tuple[int, str]:
+    answer = json.loads(kinesis._get_records({"ShardIterator": iterator, "Limit": limit})[2])
+    return len(answer["Records"]), answer["NextShardIterator"]
+
+
+def _age(kinesis: Any, count: int) -> None:
+    """Make the first ``count`` records older than the retention."""
+    (stream,) = (s for s in kinesis._streams._data.values() if s["StreamName"] == STREAM)
+    for record in stream["shards"][SHARD]["records"][:count]:
+        record["ApproximateArrivalTimestamp"] = time.time() - 25 * 3600
+
+
+def test_a_reader_keeps_its_place_when_records_before_it_expire(kinesis: Any) -> None:
+    _put(kinesis, 10)
+    count, iterator = _read(kinesis, _open(kinesis), 6)
+    assert count == 6
+    _age(kinesis, 5)
+    assert _read(kinesis, iterator)[0] == 4
+
+
+def test_a_reader_at_the_end_sees_what_comes_after_all_have_expired(kinesis: Any) -> None:
+    _put(kinesis, 10)
+    _, iterator = _read(kinesis, _open(kinesis))
+    _age(kinesis, 10)
+    count, iterator = _read(kinesis, iterator)
+    assert count == 0
+    _put(kinesis, 3)
+    assert _read(kinesis, iterator)[0] == 3
+
+
+def test_old_iterators_are_forgotten_and_young_ones_kept(kinesis: Any) -> None:
+    old, young = _open(kinesis), _open(kinesis)
+    iterators = kinesis._shard_iterators._data
+    next(iter(iterators.values()))["created_at"] -= kinesis.ITERATOR_EXPIRY_SECONDS + 1
+    kinesis._expire_iterators()
+    assert [key[-1] for key in iterators] == [young]
+    assert old != young
