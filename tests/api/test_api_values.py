@@ -6,9 +6,13 @@ import csv
 import io
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 import pytest
 
+from qis.adapters.postgres.receipts import PostgresReceipts
+from qis.application import queries
 from qis.domain.snap import Snap
 from tests.api.events import followed
 from tests.api.world import BASE, INTRADAY, SERIES, World, reading
@@ -491,6 +495,48 @@ def test_a_load_is_accounted_for_with_its_rejections(world: World) -> None:
     assert receipt.json["accepted"] == 1
     unknown = world.get("/api/v1/receipts/{receipt}", "00000000-0000-0000-0000-000000000000")
     assert (unknown.status, unknown.json["reason"]) == (404, "unknown-receipt")
+
+
+def test_a_receipt_leads_to_the_published_value(world: World, database: FreshDatabase) -> None:
+    world.claim("2026-01-05", "1.0312")
+    world.claim("2026-01-06", "1.5000")
+    claims: list[dict[str, Any]] = [
+        {"index": n, "outcome": outcome, "claim_id": None, "violations": [], **about}
+        for n, (outcome, about) in enumerate(
+            (
+                ("accepted", {"reference_data_id": SERIES, "snap": "2026-01-05T13:15:00Z"}),
+                ("duplicate", {"reference_data_id": SERIES, "snap": "2026-01-06T13:15:00Z"}),
+                ("accepted", {"reference_data_id": SERIES, "snap": "2026-01-07T13:15:00Z"}),
+                ("rejected", {}),
+            )
+        )
+    ]
+    counts = {"accepted": 2, "duplicates": 1, "rejected": 1}
+    answer = {"receipt": str(UUID(int=9)), "status": "stored", **counts, "claims": claims}
+    PostgresReceipts(database.app).keep(UUID(int=9), "alice", None, b"", answer)
+    body = world.get("/api/v1/receipts/{receipt}", str(UUID(int=9))).json
+    assert [(v["status"], v["value"], v["version"]) for v in body["values"]] == [
+        ("official", "1.0312", 1),
+        ("held-for-review", None, None),
+        ("not-yet-reconciled", None, None),
+    ]
+
+
+def test_a_page_that_would_be_too_large_ends_early_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = history_of(world, 3)
+    monkeypatch.setattr(queries, "MAX_PAGE_BYTES", 3_000)
+    event = reading(HISTORICAL, INTRADAY, from_="2026-01-01", to="2026-02-01")
+    found: list[str] = []
+    while True:
+        body = world.call(event).json
+        assert len(body["items"]) == 4
+        found += [i["value"] for i in body["items"]]
+        if body["next"] is None:
+            break
+        event = followed(event, body["next"])
+    assert found == values
 
 
 def test_ready_needs_the_schema(world: World, empty_database: FreshDatabase) -> None:
