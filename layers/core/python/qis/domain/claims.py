@@ -96,9 +96,10 @@ def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping
             wrong snap time, wrong currency or unit, not a finite decimal, too many digits, wrong sign.
     """
     body = check_fields(given, "", REQUIRED, OPTIONAL)
-    series = series_of.get(check_id(body["reference_data_id"]))
+    named = body["reference_data_id"]
+    series = series_of.get(named) if isinstance(named, str) else None
     if series is None:
-        raise refuse("reference_data_id", body["reference_data_id"], "known-series", "is not registered")
+        raise refuse("reference_data_id", check_id(named), "known-series", "is not registered")
     source = _checked_source(body["source"], sources)
     _check_semantics(body, series)
     value = parse_decimal(body["value"], "value")
@@ -118,13 +119,12 @@ def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping
 
 
 def _checked_source(value: object, sources: Mapping[str, bool]) -> str:
-    source = check_slug(value, "source")
-    active = sources.get(source)
+    active = sources.get(value) if isinstance(value, str) else None
     if active is None:
-        raise refuse("source", source, "known-source", "is not registered")
+        raise refuse("source", check_slug(value, "source"), "known-source", "is not registered")
     if not active:
-        raise refuse("source", source, "active-source", "is paused")
-    return source
+        raise refuse("source", value, "active-source", "is paused")
+    return str(value)
 
 
 def _checked_volume(value: object) -> Decimal:
@@ -137,8 +137,9 @@ def _checked_volume(value: object) -> Decimal:
 def _check_semantics(body: Mapping[str, Any], series: Series) -> None:
     semantics = series.semantics
     currency = body.get("currency")
-    if currency is not None and check_currency(currency, "currency") != semantics.currency:
-        raise refuse("currency", currency, "series-currency", f"the series is in {semantics.currency}")
+    if currency is not None and currency != semantics.currency:
+        wanted = f"the series is in {semantics.currency}"
+        raise refuse("currency", check_currency(currency, "currency"), "series-currency", wanted)
     for field, wanted in (("unit", semantics.unit), ("attribute", semantics.attribute)):
         value = body.get(field)
         if value is not None and value != wanted:

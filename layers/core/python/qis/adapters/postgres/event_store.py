@@ -14,6 +14,7 @@ everything recorded up to it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -303,9 +304,10 @@ def _rows(append: Append) -> str:
 
 def _escape(text: str) -> str:
     """``text`` in the text format of COPY."""
-    return text.translate(_ESCAPES)
+    return text.translate(_ESCAPES) if _SPECIAL.search(text) else text
 
 
+_SPECIAL = re.compile(r"[\\\t\n\r\x01]")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", _MOMENT: "\\001"})
 
 
