@@ -60,8 +60,8 @@ def store(database: FreshDatabase, events: Sequence[Recorded]) -> None:
             )
             owner.execute(
                 "INSERT INTO official_values (reference_data_id, snap_ns, recorded_from, snap, value,"
-                " version, event_id, tx, position, details) VALUES (%s, %s, %s, %s, %s, %s, gen_random_uuid(), %s, %s,"
-                " '{}')",
+                " version, event_id, tx, position, details)"
+                " VALUES (%s, %s, %s, %s, %s, %s, gen_random_uuid(), %s, %s, '{}')",
                 (ID, event.snap.ns, at, event.snap.moment, event.value, sequence, tx, sequence),
             )
 
