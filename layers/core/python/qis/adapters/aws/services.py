@@ -6,7 +6,7 @@ import base64
 import gzip
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,14 +23,27 @@ T = TypeVar("T")
 
 KINESIS_BATCH, KINESIS_BYTES = 500, 4 * 1024 * 1024
 SQS_BATCH, SQS_BYTES = 10, 256 * 1024
+LETTER_PAYLOAD = 96 * 1024
+"""Largest payload that a dead letter carries; a larger one is found in the raw store and by its record id."""
 BUS_BATCH = 10
 RETRIES = 5
 
 
-def batches(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    """``items`` in runs of at most ``most``."""
-    for start in range(0, len(items), most):
-        yield items[start : start + most]
+def batches(
+    items: Sequence[T], most: int, most_bytes: int, size_of: Callable[[T], int]
+) -> Iterator[Sequence[T]]:
+    """``items`` in runs of at most ``most``, together at most ``most_bytes`` where there is more than one."""
+    run: list[T] = []
+    total = 0
+    for item in items:
+        size = size_of(item)
+        if run and (len(run) == most or total + size > most_bytes):
+            yield run
+            run, total = [], 0
+        run.append(item)
+        total += size
+    if run:
+        yield run
 
 
 class S3RawStore:
@@ -63,18 +76,20 @@ class SqsDeadLetters:
 
     def send(self, letters: Sequence[DeadLetter]) -> None:
         """See ``DeadLetters.send``."""
-        for batch in batches(letters, SQS_BATCH):
-            entries: list[Any] = [
-                {"Id": str(i), "MessageBody": _letter_body(letter)} for i, letter in enumerate(batch)
-            ]
+        bodies = [_letter_body(letter) for letter in letters]
+        for batch in batches(bodies, SQS_BATCH, SQS_BYTES, len):
+            entries: list[Any] = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(batch)]
             answer = self._client.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
             if failed := answer.get("Failed"):
                 raise Unavailable(f"the dead-letter queue refused {len(failed)}: {failed[0].get('Message')}")
 
 
 def _letter_body(letter: DeadLetter) -> str:
-    body = {**asdict(letter), "payload": base64.b64encode(letter.payload).decode()}
-    body["violations"] = list(letter.violations)
+    body = {**asdict(letter), "violations": list(letter.violations)}
+    if len(letter.payload) <= LETTER_PAYLOAD:
+        body["payload"] = base64.b64encode(letter.payload).decode()
+    else:  # one record larger than a message may be must not hold the others up
+        del body["payload"]
     return json.dumps(body, separators=(",", ":"))
 
 
@@ -91,7 +106,7 @@ class KinesisBackbone:
         A throttled record is sent again together with all that follow it in its call, which may repeat some
         but never puts a later event of a key before an earlier one.
         """
-        for batch in self._calls(records):
+        for batch in batches(records, KINESIS_BATCH, KINESIS_BYTES, _weight):
             left = batch
             for _ in range(RETRIES):
                 entries: list[Any] = [{"PartitionKey": key, "Data": data} for key, data in left]
@@ -103,19 +118,9 @@ class KinesisBackbone:
             else:
                 raise Unavailable(f"stream {self._stream} refused records {RETRIES} times")
 
-    @staticmethod
-    def _calls(records: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str, bytes]]]:
-        call: list[tuple[str, bytes]] = []
-        size = 0
-        for record in records:
-            weight = len(record[0]) + len(record[1])
-            if call and (len(call) == KINESIS_BATCH or size + weight > KINESIS_BYTES):
-                yield call
-                call, size = [], 0
-            call.append(record)
-            size += weight
-        if call:
-            yield call
+
+def _weight(record: tuple[str, bytes]) -> int:
+    return len(record[0]) + len(record[1])
 
 
 class EventBridgeBus:
