@@ -1,0 +1,119 @@
+"""The limits of the AWS services, which the servers used locally do not enforce."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from qis.adapters.aws.services import EventBridgeBus, KinesisBackbone, SqsDeadLetters
+from qis.application.ports import DeadLetter, Unavailable
+
+MESSAGE = 256 * 1024
+
+
+class Queue:
+    """SQS as it refuses: ten messages and 256 KiB a call."""
+
+    def __init__(self, failing: int = 0) -> None:
+        self.bodies: list[str] = []
+        self._failing = failing
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
+        assert 1 <= len(Entries) <= 10
+        assert sum(len(e["MessageBody"].encode()) for e in Entries) <= MESSAGE
+        assert len({e["Id"] for e in Entries}) == len(Entries)
+        if self._failing:
+            return {"Failed": [{"Id": Entries[0]["Id"], "Message": "throttled"}]}
+        self.bodies += [e["MessageBody"] for e in Entries]
+        return {"Successful": []}
+
+
+def letter(number: int, size: int) -> DeadLetter:
+    return DeadLetter(str(number), "load", "reason", [], b"x" * size)
+
+
+def test_letters_are_cut_into_calls_that_the_queue_takes() -> None:
+    queue = Queue()
+    SqsDeadLetters(queue, "url").send([letter(n, 65_536) for n in range(25)])  # type: ignore[arg-type]
+    assert [json.loads(b)["record_id"] for b in queue.bodies] == [str(n) for n in range(25)]
+
+
+def test_a_record_larger_than_a_message_is_queued_without_its_payload_and_holds_nobody_up() -> None:
+    queue = Queue()
+    SqsDeadLetters(queue, "url").send([letter(1, 10), letter(2, 10_000_000), letter(3, 10)])  # type: ignore[arg-type]
+    found = {body["record_id"]: "payload" in body for body in map(json.loads, queue.bodies)}
+    assert found == {"1": True, "2": False, "3": True}
+
+
+def test_a_letter_that_the_queue_refuses_is_told() -> None:
+    with pytest.raises(Unavailable, match="throttled"):
+        SqsDeadLetters(Queue(failing=1), "url").send([letter(1, 10)])  # type: ignore[arg-type]
+
+
+class Stream:
+    """Kinesis as it refuses: 500 records and 5 MiB a call, some throttled within a call."""
+
+    def __init__(self, throttled: dict[int, set[int]] | None = None) -> None:
+        self.taken: list[tuple[str, bytes]] = []
+        self.calls = 0
+        self._throttled = throttled or {}
+
+    def put_records(self, *, StreamName: str, Records: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        assert 1 <= len(Records) <= 500
+        assert sum(len(r["Data"]) + len(r["PartitionKey"]) for r in Records) <= 5 * 1024 * 1024
+        refused = self._throttled.get(self.calls, set())
+        self.calls += 1
+        answers = []
+        for number, record in enumerate(Records):
+            if number in refused:
+                answers.append({"ErrorCode": "ProvisionedThroughputExceededException"})
+            else:
+                self.taken.append((record["PartitionKey"], record["Data"]))
+                answers.append({"SequenceNumber": "1"})
+        return {"FailedRecordCount": len(refused), "Records": answers}
+
+
+def test_records_are_cut_into_calls_that_the_stream_takes() -> None:
+    stream = Stream()
+    sent = [("k", bytes([n % 256]) * 100_000) for n in range(120)] + [("k", b"x")] * 1_100
+    KinesisBackbone(stream, "events").put(sent)  # type: ignore[arg-type]
+    assert stream.taken == sent
+
+
+def test_throttled_records_are_sent_again_and_no_key_ends_out_of_order() -> None:
+    stream = Stream({0: {3, 7}, 1: {0}})
+    sent = [("ab"[n % 2], bytes([n])) for n in range(10)]
+    KinesisBackbone(stream, "events").put(sent)  # type: ignore[arg-type]
+    for key in "ab":
+        wanted = [data for k, data in sent if k == key]
+        last = {data: i for i, (k, data) in enumerate(stream.taken) if k == key}
+        assert sorted(wanted, key=last.__getitem__) == wanted
+        assert stream.taken.index((key, wanted[0])) < stream.taken.index((key, wanted[-1]))
+    # What follows a refused record is repeated after it, so the last run of each key is whole and in order.
+    assert stream.taken[-7:] == sent[3:]
+
+
+def test_a_stream_that_stays_throttled_is_given_up() -> None:
+    stream = Stream({n: {0} for n in range(100)})
+    with pytest.raises(Unavailable):
+        KinesisBackbone(stream, "events").put([("k", b"1")])  # type: ignore[arg-type]
+
+
+class Events:
+    """EventBridge as it refuses: ten entries a call, some failed."""
+
+    def __init__(self, failing: set[str]) -> None:
+        self._failing = failing
+
+    def put_events(self, *, Entries: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
+        assert 1 <= len(Entries) <= 10
+        bad = [json.loads(e["Detail"])["id"] in self._failing for e in Entries]
+        return {"Entries": [{"ErrorCode": "InternalFailure"} if b else {"EventId": "1"} for b in bad]}
+
+
+def test_the_bus_names_the_events_that_it_did_not_take_by_their_place_in_the_batch() -> None:
+    bus = EventBridgeBus(Events({"3", "10", "24"}), "bus", "source")  # type: ignore[arg-type]
+    events = [{"id": str(n), "type": "t"} for n in range(25)]
+    assert bus.put(events) == {3, 10, 24}
