@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import feed, parts, stored
 from benchmarks.common import Document, Options, Result, Rounds, against, document, main
 from local.aws import AwsServer
-from local.template import create
 from qis.adapters.postgres.event_store import PostgresEventStore
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def run(given: Mapping[str, object] | None = None) -> Document:
     series, rounds, batches = (100, 1, 2) if options.quick else (1_000, 15, 8)
     mixes = (feed.MIXED,) if options.quick else (feed.MIXED, feed.ONE, feed.THREE)
     ids = feed.series_ids(series)
-    with parts.folder(options) as home, parts.postgres(home) as server, parts.aws(home) as aws:
+    with parts.folder(options) as home, parts.postgres(home, options) as server, parts.aws(home) as aws:
         with _contenders(server, aws, ids) as contenders:
             taken = [
                 (mix, _measure(contenders, mix, ids, rounds if mix is mixes[0] else rounds // 2, batches))
@@ -71,13 +70,14 @@ class Contenders:
 def _contenders(server: parts.Postgres, aws: AwsServer, ids: Sequence[str]) -> Iterator[Contenders]:
     target = server.database("bench_ingest")
     wired = parts.wiring(target, aws.url, "http://127.0.0.1/unused", "")
-    create(wired, aws.client)
     database = parts.open_database(target)
     feed.register(PostgresEventStore(database), ids)
     database.close()
     for name in ("bench_copy", "bench_copy_text"):
         server.database(name)
     variables = {**aws.environment(), **parts.function_environment(wired, "ingest", target)}
+    aws.client("s3").create_bucket(Bucket=variables["QIS_RAW_BUCKET"])
+    aws.client("sqs").create_queue(QueueName=variables["QIS_INGEST_DLQ_URL"].rpartition("/")[2])
     with contextlib.ExitStack() as stack:
         stack.enter_context(parts.environment(variables))
         log, copy, copy_text = (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.common import Document, Options, fsync_ms
 from local import template
-from local.aws import AwsServer
+from local.aws import REGION, AwsServer
 from local.postgres import OWNER, PostgresServer
 from qis.adapters.postgres import migrate
 from qis.adapters.postgres.connection import Database, Target
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 HOST, APP = "127.0.0.1", "qis_app"
+NO_AWS = {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
 
 
 @contextlib.contextmanager
@@ -45,6 +46,7 @@ class Postgres:
     """A server with databases of our schema."""
 
     server: PostgresServer
+    quick: bool = False
 
     def database(self, name: str, *, migrated: bool = True) -> Target:
         """A new database, seen as the functions' role sees it."""
@@ -75,6 +77,8 @@ class Postgres:
 
     def settle(self) -> None:
         """Bring statistics and checkpoints up to date, so that neither starts in the middle of a round."""
+        if self.quick:
+            return
         with self.connect("postgres") as connection:
             names = [
                 r[0] for r in connection.execute("SELECT datname FROM pg_database WHERE datname ~ '^bench'")
@@ -86,12 +90,12 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres(home: Path) -> Iterator[Postgres]:
-    """PostgreSQL as in the twin, ended at the end."""
-    server = PostgresServer(home / "db")
+def postgres(home: Path, options: Options) -> Iterator[Postgres]:
+    """PostgreSQL as in the twin, ended at the end; without fsync where the figures mean nothing anyway."""
+    server = PostgresServer(home / "db", {"fsync": "off"} if options.quick else None)
     try:
         server.start()
-        yield Postgres(server)
+        yield Postgres(server, options.quick)
     finally:
         server.stop()
 

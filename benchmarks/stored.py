@@ -11,7 +11,7 @@ from local.postgres import OWNER
 from qis.adapters.postgres.connection import Target
 
 if TYPE_CHECKING:
-    from eventsourcing.persistence import StoredEvent
+    from eventsourcing.persistence import Notification, StoredEvent
     from eventsourcing.postgres import PostgresAggregateRecorder, PostgresDatastore
     from psycopg import Connection
 
@@ -19,6 +19,7 @@ Row = tuple[Any, ...]
 _COLUMNS = (
     "event_id, type, type_version, stream, version, recorded_at, actor, correlation_id, causation_id, data"
 )
+_INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _COPY = f"COPY events ({_COLUMNS}) FROM STDIN"
 
 
@@ -46,6 +47,12 @@ def copy_text(connection: Connection, text: bytes) -> None:
     """COPY of text that is rendered already, committed: nothing but the server's work."""
     with connection.cursor().copy(_COPY) as copy:
         copy.write(text)
+
+
+def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
+    """INSERT of each row on its own, each committed."""
+    for row in rows:
+        connection.execute(_INSERT, row)
 
 
 def with_json(rows: Sequence[Row]) -> list[Row]:
@@ -106,6 +113,13 @@ class Library:
             for origin, row in rows
         ]
         self.recorder.insert_events(events)
+
+    def notifications(self, start: int, limit: int) -> Sequence[Notification]:
+        """Events from a place on, in the global order; of an ordered library."""
+        from eventsourcing.persistence import ApplicationRecorder
+
+        assert isinstance(self.recorder, ApplicationRecorder)
+        return self.recorder.select_notifications(start, limit)
 
     def close(self) -> None:
         self._datastore.close()
