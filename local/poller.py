@@ -123,7 +123,12 @@ class ShardPoller:
         interval: float,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        since: float = 0.0,
     ) -> None:
+        """Args:
+        since: when the twin started, in seconds since 1970. The time before, in which nothing could be
+            processed, does not count to the age of a record.
+        """
         self._source = source
         self._shard = shard
         self._shards = shards
@@ -133,12 +138,18 @@ class ShardPoller:
         self._interval = interval
         self._clock = clock
         self._sleep = sleep
+        self._since = since
+        self._stopping = False
         self.lag = Lag()
 
+    def stop(self) -> None:
+        """End once the batch that is in work is done."""
+        self._stopping = True
+
     async def run(self) -> None:
-        """Poll until cancelled. A stream that does not answer is asked again."""
+        """Poll until stopped. A stream that does not answer is asked again."""
         iterator: str | None = None
-        while True:
+        while not self._stopping:
             try:
                 if iterator is None:
                     iterator = await self._start()
@@ -227,7 +238,7 @@ class ShardPoller:
         if self._source.max_age < 0:
             return records
         oldest = self._clock() - self._source.max_age
-        return [r for r in records if r["ApproximateArrivalTimestamp"] >= oldest]
+        return [r for r in records if max(r["ApproximateArrivalTimestamp"], self._since) >= oldest]
 
     async def _give_up(
         self, records: list[Record], part: _Part, condition: str, *, whole: bool = False

@@ -42,6 +42,11 @@ class FunctionSpec:
     timeout: float
     memory: int
     concurrency: int
+    json_logs: bool = False
+    async_retries: int = 2
+    async_max_age: float = 21_600.0
+    async_on_failure_url: str | None = None
+    """Queue that is told of asynchronous invocations given up."""
 
     @property
     def arn(self) -> str:
@@ -109,6 +114,9 @@ class Worker:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self._spec.memory),
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self._spec.name}",
             "AWS_LAMBDA_LOG_STREAM_NAME": "local",
+            "AWS_LAMBDA_LOG_FORMAT": "JSON" if self._spec.json_logs else "Text",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "TZ": ":UTC",
             "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info[0]}.{sys.version_info[1]}",
             "LAMBDA_TASK_ROOT": str(self._root),
             "_HANDLER": self._spec.handler,

@@ -6,40 +6,45 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import signal
 import time
-import uuid
-from collections.abc import Callable, Coroutine, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeVar
 
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local import identity, template
-from local.aws import AwsServer
+from local import identity, resources, template
+from local.aws import ACCOUNT, AwsServer
 from local.gateway import Gateway, application
 from local.kinesis import AwsCalls
 from local.poller import Checkpoints, ShardPoller
-from local.postgres import PostgresServer
+from local.postgres import OWNER, PostgresServer
 from local.processes import free_port
 from local.runtime import Answer, Function
-from local.template import Schedule, Wiring
+from local.scheduler import Scheduler
+from local.template import TEMPLATE, Wiring
 from local.valkey import ValkeyServer
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_DATA_DIR = ROOT / ".twin"
 PREFERRED_PORT = 8480
 POLL_INTERVAL = 0.1
-DATABASE = "qis"
-STATE_FILE = "twin.json"
-ASYNC_RETRIES = 2
-ASYNC_BACKOFF = 1.0
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE")
+STATE_FILE, LOCK_FILE = "twin.json", "lock"
+DRAIN_SECONDS = 10.0
+WATCH_EVERY = 0.1
+PREFIX = "qis-local-"
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
 
 class AlreadyRunning(RuntimeError):
@@ -47,25 +52,26 @@ class AlreadyRunning(RuntimeError):
 
 
 def twin_running(data_dir: Path = DEFAULT_DATA_DIR) -> dict[str, Any] | None:
-    """What the running twin of a data directory wrote of itself; ``None`` where none runs."""
+    """What the running twin of a data directory wrote of itself; ``None`` where none runs or is ready."""
     try:
         state: dict[str, Any] = json.loads((data_dir / STATE_FILE).read_text())
-        with _lock(data_dir):
-            return None
-    except FileNotFoundError:
-        return None
-    except AlreadyRunning:
+        with (data_dir / LOCK_FILE).open("r") as held:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return state
+    except FileNotFoundError:
+        pass
+    return None  # whoever wrote the file has died
 
 
 @contextlib.contextmanager
-def _lock(data_dir: Path) -> Iterator[IO[str]]:
-    with (data_dir / "lock").open("w") as held:
+def _only_one(data_dir: Path) -> Iterator[None]:
+    with (data_dir / LOCK_FILE).open("a") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunning(f"a twin already runs on {data_dir}; `qis down` stops it") from None
-        yield held
+        yield
 
 
 def run(
@@ -74,6 +80,8 @@ def run(
     port: int | None = None,
     interval: float = POLL_INTERVAL,
     on_ready: Callable[[dict[str, Any]], None] | None = None,
+    template_file: Path = TEMPLATE,
+    code: Path = ROOT,
 ) -> None:
     """Run the twin until SIGINT or SIGTERM.
 
@@ -83,14 +91,35 @@ def run(
         interval: seconds between two polls of an idle shard.
         on_ready: called in a thread with the state once requests are answered; if it raises, the twin ends
             and the error goes on.
+        template_file: what is created and run.
+        code: where the packages of the handlers are.
 
     Raises:
         AlreadyRunning: a twin runs on this directory.
+        OSError: the given port is taken.
+        RuntimeError, TimeoutError: a part does not start.
+        local.template.TemplateError: the template asks for what is not emulated.
     """
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
-    with _lock(data_dir):
-        asyncio.run(_Twin(data_dir, port, interval).run(on_ready))
+    with _only_one(data_dir), _logging(data_dir / "logs" / "supervisor.log"):
+        (data_dir / STATE_FILE).unlink(missing_ok=True)
+        asyncio.run(_Twin(data_dir, port, interval, template_file, code).run(on_ready))
+
+
+@contextlib.contextmanager
+def _logging(file: Path) -> Iterator[None]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger("local")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 class _Server(uvicorn.Server):
@@ -102,176 +131,172 @@ class _Server(uvicorn.Server):
 
 
 class _Twin:
-    """The running parts. Children are started from the main thread only; see ``local.processes.spawn``."""
+    """The running parts."""
 
-    def __init__(self, data_dir: Path, port: int | None, interval: float) -> None:
+    def __init__(self, data_dir: Path, port: int | None, interval: float, file: Path, code: Path) -> None:
         self._dir = data_dir
-        self._port = free_port(port or self._port_before() or PREFERRED_PORT)
+        self._remembered = data_dir / "port.json"
+        before = json.loads(self._remembered.read_text()) if self._remembered.exists() else PREFERRED_PORT
+        self._port = free_port(port or before)
         if port is not None and self._port != port:
             raise OSError(f"port {port} is taken")
         self._interval = interval
+        self._template = json.loads(file.read_text(encoding="utf-8"))
+        self._code = code
         self._postgres = PostgresServer(data_dir)
         self._valkey = ValkeyServer(data_dir / "valkey")
         self._aws = AwsServer(data_dir / "aws")
         self._functions: dict[str, Function] = {}
-        self._pollers: dict[tuple[str, str], ShardPoller] = {}
+        self._pollers: list[tuple[str, str, ShardPoller]] = []
+        self._polling: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._server: _Server | None = None
         self._stopping = asyncio.Event()
-
-    def _port_before(self) -> int | None:
-        try:
-            return int(json.loads((self._dir / STATE_FILE).read_text())["port"])
-        except (FileNotFoundError, ValueError, KeyError):
-            return None
+        # The kernel ends a child when the thread that started it ends, so these live as long as the twin.
+        self._threads = ThreadPoolExecutor(3, "parts")
+        self._state: dict[str, Any] = {}
+        self._api: AwsCalls | None = None
 
     async def run(self, on_ready: Callable[[dict[str, Any]], None] | None) -> None:
         """Start, wait for the end, stop. Whatever was started is stopped, also after a failed start."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
-        calls: AwsCalls | None = None
-        try:
-            self._start_parts()
-            calls = AwsCalls(self._aws.url)
-            wiring = self._wire()
-            await self._start_functions(wiring)
-            await self._start_gateway(wiring)
-            await self._start_sources(wiring, calls)
-            self._start_schedules(wiring)
-            self._background(self._watch())
-            state = self._state(wiring)
-            self._write_state(state)
-            await self._until_stopped(on_ready, state)
-        finally:
-            await self._stop(calls)
-
-    async def _until_stopped(
-        self, on_ready: Callable[[dict[str, Any]], None] | None, state: dict[str, Any]
-    ) -> None:
+        work = asyncio.ensure_future(self._work(on_ready))
         stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            stopped.cancel()
+            await self._stop(work)
+            self._threads.shutdown()
+
+    async def _work(self, on_ready: Callable[[dict[str, Any]], None] | None) -> None:
+        started = time.monotonic()
+        await self._start()
+        log.info("ready after %.2f s", time.monotonic() - started)
         if on_ready is not None:
-            ready = asyncio.ensure_future(asyncio.to_thread(on_ready, state))
-            await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if ready.done():
-                ready.result()
-        await stopped
+            await asyncio.to_thread(on_ready, dict(self._state))
+        await asyncio.gather(*self._tasks, *self._polling)
 
     # start ---------------------------------------------------------------------------------------
 
-    def _start_parts(self) -> None:
-        from qis.adapters.postgres.connection import Target
-        from qis.adapters.postgres.migrate import apply
+    async def _start(self) -> None:
+        await asyncio.gather(
+            *(self._in_thread(part.start) for part in (self._postgres, self._valkey, self._aws)),
+            self._in_thread(lambda: identity.ensure_key(self._dir)),
+        )
+        wiring = self._read_template()
+        self._api = api = AwsCalls(self._aws.url)
+        self._remembered.write_text(json.dumps(self._port))
+        # The handlers' imports take longest; they need nothing of what is made beside them.
+        await self._start_functions(wiring)
+        self._background(self._watch(wiring, api))
+        await asyncio.gather(
+            self._in_thread(lambda: self._prepare_database(wiring)),
+            resources.create(api, wiring),
+            self._start_gateway(wiring),
+        )
+        await asyncio.gather(*(f.ready() for f in self._functions.values()))
+        await self._start_sources(wiring, api)
+        self._start_schedules(wiring, api)
+        self._state = self._describe(wiring)
+        self._write_state()
 
-        identity.ensure_key(self._dir)
-        self._postgres.start()
-        self._postgres.create_database(DATABASE)
-        apply(Target("127.0.0.1", self._postgres.port, DATABASE, "qis"))
-        self._valkey.start()
-        self._aws.start()
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _wire(self) -> Wiring:
+    def _read_template(self) -> Wiring:
         parameters = {
             "DatabaseHost": "127.0.0.1",
             "DatabasePort": str(self._postgres.port),
             "CacheUrl": self._valkey.url,
             "JwksUrl": f"http://127.0.0.1:{self._port}/.well-known/jwks.json",
         }
-        wiring = template.load(parameters, self._aws.url)
-        template.create(wiring, self._aws.client)
-        return wiring
+        return template.read(self._template, parameters, self._aws.url)
+
+    def _prepare_database(self, wiring: Wiring) -> None:
+        """The database of the functions, with the migrations of this version applied."""
+        from qis.adapters.postgres.connection import Target
+        from qis.adapters.postgres.migrate import apply
+
+        for name in _databases(wiring):
+            self._postgres.create_database(name)
+            applied = apply(Target("127.0.0.1", self._postgres.port, name, OWNER))
+            log.info("database %s: %d migrations applied", name, len(applied))
 
     async def _start_functions(self, wiring: Wiring) -> None:
         env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        # There is no X-Ray daemon here; without it the tracer would only cost start-up time.
-        env |= {**self._aws.environment(), "POWERTOOLS_TRACE_DISABLED": "true", "PYTHONPATH": str(ROOT)}
-        for spec in wiring.functions.values():
-            if spec.name.endswith("-migrate"):
-                continue  # a step of deployments; here the supervisor has applied the migrations
-            self._functions[spec.name] = Function(spec, env, self._dir / "logs", ROOT)
+        # Nothing takes traces here; the tracer would only cost start-up time.
+        env |= {**self._aws.environment(), "POWERTOOLS_TRACE_DISABLED": "true", "PYTHONPATH": str(self._code)}
+        for name in sorted(_invoked(wiring)):
+            self._functions[name] = Function(wiring.functions[name], env, self._dir / "logs", self._code)
         await asyncio.gather(*(f.start() for f in self._functions.values()))
 
     async def _invoke(self, function: str, payload: bytes) -> Answer:
         return await self._functions[function].invoke(payload)
 
     async def _start_gateway(self, wiring: Wiring) -> None:
-        app = application(Gateway(wiring.routes, self._invoke), identity.key_set(self._dir))
-        app.router.routes.insert(0, Route("/_local/pipeline", self._pipeline, methods=["GET"]))
+        keys = identity.key_set(self._dir)
+        shown = [Route("/_local/pipeline", self._pipeline, methods=["GET"])]
+        gateway = Gateway(wiring.routes, self._invoke, wiring.gateway_responses)
+        app = application(gateway, keys, shown)
         config = uvicorn.Config(
-            app, host="127.0.0.1", port=self._port, log_level="warning", lifespan="off", access_log=False
+            app,
+            host="127.0.0.1",
+            port=self._port,
+            log_level="warning",
+            lifespan="off",
+            access_log=False,
+            timeout_graceful_shutdown=int(DRAIN_SECONDS),
         )
         self._server = _Server(config)
-        self._background(self._server.serve())
+        serving = self._background(self._server.serve())
         while not self._server.started:
-            if self._tasks[-1].done():
-                self._tasks[-1].result()
-                raise OSError(f"the gateway did not start on port {self._port}")
-            await asyncio.sleep(0.01)
+            if serving.done():
+                raise OSError(f"the gateway does not start on port {self._port}")
+            await asyncio.sleep(0.005)
 
-    async def _start_sources(self, wiring: Wiring, calls: AwsCalls) -> None:
+    async def _start_sources(self, wiring: Wiring, api: AwsCalls) -> None:
         checkpoints = Checkpoints(self._dir / "checkpoints")
+        since = time.time()
         for source in wiring.sources:
-            for shard in await calls.shards(source.stream):
+            for shard in await api.shards(source.stream):
                 poller = ShardPoller(
-                    source, shard, calls, self._invoke, calls.send, checkpoints, self._interval
+                    source, shard, api, self._invoke, api.send, checkpoints, self._interval, since=since
                 )
-                self._pollers[source.function, shard] = poller
-                self._background(poller.run())
+                self._pollers.append((source.function, shard, poller))
+                self._polling.append(asyncio.ensure_future(poller.run()))
 
-    def _start_schedules(self, wiring: Wiring) -> None:
+    def _start_schedules(self, wiring: Wiring, api: AwsCalls) -> None:
+        scheduler = Scheduler(self._invoke, api.send, time.time)
         for schedule in wiring.schedules:
-            self._background(self._schedule(schedule))
+            self._background(scheduler.run(schedule, wiring.functions[schedule.function]))
 
-    async def _schedule(self, schedule: Schedule) -> None:
-        running: set[asyncio.Task[None]] = set()
-        while True:
-            task = asyncio.create_task(self._invoke_async(schedule))
-            running.add(task)
-            task.add_done_callback(running.discard)
-            await asyncio.sleep(schedule.every)
-
-    async def _invoke_async(self, schedule: Schedule) -> None:
-        """An asynchronous invocation: tried again twice, as Lambda does."""
-        event = {
-            "version": "0",
-            "id": str(uuid.uuid4()),
-            "detail-type": "Scheduled Event",
-            "source": "aws.events",
-            "account": "000000000000",
-            "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "region": "us-east-1",
-            "resources": [f"arn:aws:events:us-east-1:000000000000:rule/{schedule.name}"],
-            "detail": {},
-        }
-        for attempt in range(1 + ASYNC_RETRIES):
-            answer = await self._invoke(schedule.function, json.dumps(event).encode())
-            if answer.error is None:
-                return
-            await asyncio.sleep(ASYNC_BACKOFF * 2**attempt)
-
-    def _background(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(work))
+    def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.append(task)
+        return task
 
     # run -----------------------------------------------------------------------------------------
 
-    async def _watch(self) -> None:
+    async def _watch(self, wiring: Wiring, api: AwsCalls) -> None:
         """Start again what crashed, and keep the written process ids true."""
-        written: list[int] = []
         while True:
             for part in (self._postgres, self._valkey, self._aws):
                 if not part.alive():
-                    part.start()
-            running = self._pids()
-            if running != written and (self._dir / STATE_FILE).exists():
-                self._write_state(json.loads((self._dir / STATE_FILE).read_text()))
-                written = running
-            for task in self._tasks:
-                if task.done() and not task.cancelled() and task.exception() is not None:
-                    task.result()
-            await asyncio.sleep(0.1)
+                    log.error("%s has ended; starting it again", type(part).__name__)
+                    await self._in_thread(part.start)
+                    if part is self._aws:  # what it had not written to disk is gone, streams included
+                        await resources.create(api, wiring)
+            if self._state and self._state["processes"] != self._processes():
+                self._write_state()
+            await asyncio.sleep(WATCH_EVERY)
 
     async def _pipeline(self, _: Request) -> Response:
-        """How far the event sources are: what the loader of files and tests wait for."""
+        """How far the event sources are: what a loader of files and tests wait for."""
         now = time.time()
         sources = [
             {
@@ -279,60 +304,90 @@ class _Twin:
                 "shard": shard,
                 "processed": poller.lag.processed,
                 "failed": poller.lag.failed,
-                "idle_seconds": None if poller.lag.idle_since is None else now - poller.lag.idle_since,
+                "idle_seconds": None if (idle := poller.lag.idle_since) is None else now - idle,
             }
-            for (function, shard), poller in self._pollers.items()
+            for function, shard, poller in self._pollers
         ]
         return JSONResponse({"interval": self._interval, "sources": sources})
 
-    def _state(self, wiring: Wiring) -> dict[str, Any]:
-        api = f"http://127.0.0.1:{self._port}"
-        queues = {name.split("-", 2)[2]: f"{self._aws.url}/000000000000/{name}" for name in wiring.queues}
-        settings = wiring.functions["qis-local-query"].environment
+    def _describe(self, wiring: Wiring) -> dict[str, Any]:
+        tokens = _token_settings(wiring)
         return {
             "pid": os.getpid(),
             "port": self._port,
             "data_dir": str(self._dir),
-            "api": api,
+            "api": f"http://127.0.0.1:{self._port}",
             "aws": self._aws.url,
-            "postgres": self._postgres.dsn_of(DATABASE),
+            "postgres": self._postgres.dsn_of(next(iter(_databases(wiring)), "postgres")),
             "valkey": self._valkey.url,
             "kafka": None,
-            "streams": {name.split("-", 2)[2]: name for name in wiring.streams},
-            "bus": wiring.buses[0],
-            "queues": queues,
-            "buckets": {name.split("-", 2)[2]: name for name in wiring.buckets},
-            "issuer": settings["QIS_TOKEN_ISSUER"],
-            "audience": settings["QIS_TOKEN_AUDIENCE"],
+            "streams": _by_short_name(wiring.streams),
+            "bus": next(iter(wiring.buses), None),
+            "queues": {
+                short: f"{self._aws.url}/{ACCOUNT}/{name}"
+                for short, name in _by_short_name(wiring.queues).items()
+            },
+            "dlqs": sorted(n for n in _by_short_name(wiring.queues) if n.endswith("-dlq")),
+            "buckets": _by_short_name(wiring.buckets),
+            "issuer": tokens.get("QIS_TOKEN_ISSUER"),
+            "audience": tokens.get("QIS_TOKEN_AUDIENCE"),
             "poll_interval_seconds": self._interval,
+            "logs": str(self._dir / "logs"),
         }
 
-    def _pids(self) -> list[int]:
-        parts = [self._postgres.pid, self._valkey.pid, self._aws.pid]
-        return parts + [pid for f in self._functions.values() for pid in f.pids()]
-
-    def _write_state(self, state: dict[str, Any]) -> None:
+    def _processes(self) -> dict[str, Any]:
         parts = {"postgres": self._postgres.pid, "valkey": self._valkey.pid, "aws": self._aws.pid}
-        functions = {name.split("-", 2)[2]: f.pids() for name, f in self._functions.items()}
-        state = {**state, "processes": {**parts, "functions": functions}}
-        path = self._dir / STATE_FILE
-        fresh = path.with_suffix(".new")
+        return {
+            **parts,
+            "functions": {name.removeprefix(PREFIX): f.pids() for name, f in self._functions.items()},
+        }
+
+    def _write_state(self) -> None:
+        self._state["processes"] = self._processes()
+        fresh = self._dir / f"{STATE_FILE}.new"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as out:
-            json.dump(state, out, indent=2)
-        fresh.replace(path)
+            json.dump(self._state, out, indent=2)
+        fresh.replace(self._dir / STATE_FILE)
 
     # stop ----------------------------------------------------------------------------------------
 
-    async def _stop(self, calls: AwsCalls | None) -> None:
-        """Pollers first, so that nothing new begins; then functions; then what they stand on."""
+    async def _stop(self, work: asyncio.Task[None]) -> None:
+        """No new work; a while for what runs; then functions, and at last what they stand on."""
+        for _, _, poller in self._pollers:
+            poller.stop()
         if self._server is not None:
             self._server.should_exit = True
-        for task in self._tasks:
+        if self._polling:
+            await asyncio.wait(self._polling, timeout=DRAIN_SECONDS)
+        for task in (work, *self._tasks, *self._polling):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(f.stop() for f in self._functions.values()), return_exceptions=True)
-        if calls is not None:
-            await calls.close()
-        for part in (self._aws, self._valkey, self._postgres):
-            part.stop()
+        await asyncio.gather(work, *self._tasks, *self._polling, return_exceptions=True)
+        await asyncio.gather(*(f.stop() for f in self._functions.values()))
+        await asyncio.gather(
+            *(self._in_thread(part.stop) for part in (self._aws, self._valkey, self._postgres))
+        )
+        if self._api is not None:
+            await self._api.close()
+        (self._dir / STATE_FILE).unlink(missing_ok=True)
+
+
+def _invoked(wiring: Wiring) -> set[str]:
+    """Functions that something calls here: ``migrate`` is a step of deployments, done by the supervisor."""
+    sources = {s.function for s in wiring.sources} | {s.function for s in wiring.schedules}
+    return sources | {r.function for r in wiring.routes}
+
+
+def _by_short_name(names: Iterable[str]) -> dict[str, str]:
+    """Physical names by what is left without the prefix that all share."""
+    return {name.removeprefix(PREFIX): name for name in names}
+
+
+def _databases(wiring: Wiring) -> set[str]:
+    settings = (f.environment.get("QIS_DATABASE_NAME") for f in wiring.functions.values())
+    return {name for name in settings if name is not None}
+
+
+def _token_settings(wiring: Wiring) -> Mapping[str, str]:
+    """The variables of a function that checks tokens."""
+    return next((f.environment for f in wiring.functions.values() if "QIS_TOKEN_ISSUER" in f.environment), {})

@@ -27,7 +27,6 @@ KNOWN_BUT_NOT_MADE = frozenset(
         "AWS::IAM::ManagedPolicy",
         "AWS::IAM::Policy",
         "AWS::IAM::Role",
-        "AWS::Lambda::EventInvokeConfig",
         "AWS::Lambda::LayerVersion",
         "AWS::Lambda::Permission",
         "AWS::Logs::LogGroup",
@@ -37,6 +36,14 @@ KNOWN_BUT_NOT_MADE = frozenset(
 )
 """Types that guard or watch the others; on one machine there is nobody to guard against."""
 
+_QUEUE_ATTRIBUTES = (
+    "ContentBasedDeduplication",
+    "DelaySeconds",
+    "FifoQueue",
+    "MessageRetentionPeriod",
+    "ReceiveMessageWaitTimeSeconds",
+    "VisibilityTimeout",
+)
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _UNIT = {"minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 _SUB = re.compile(r"\$\{([^}]+)\}")
@@ -88,6 +95,8 @@ class Wiring:
     sources: Sequence[EventSource]
     schedules: Sequence[Schedule]
     routes: Sequence[Route]
+    gateway_responses: Mapping[str, Any]
+    """How the gateway words its own answers, by their names in API Gateway."""
 
 
 class _Resolver:
@@ -209,8 +218,13 @@ def read(template: Mapping[str, Any], parameters: Mapping[str, str], endpoint: s
     def of(kind: str) -> list[tuple[str, Mapping[str, Any]]]:
         return by_type.get(kind, [])
 
-    functions = {p["FunctionName"]: _function(p) for _, p in of("AWS::Lambda::Function")}
-    rules = [p for _, p in of("AWS::Events::Rule")]
+    async_settings = {p["FunctionName"]: p for _, p in of("AWS::Lambda::EventInvokeConfig")}
+    functions = {
+        p["FunctionName"]: _function(p, async_settings.get(p["FunctionName"], {}), endpoint)
+        for _, p in of("AWS::Lambda::Function")
+    }
+    rules = [p for _, p in of("AWS::Events::Rule") if p.get("State", "ENABLED") == "ENABLED"]
+    apis = [p["Body"] for _, p in of("AWS::ApiGateway::RestApi")]
     return Wiring(
         streams={p["Name"]: int(p.get("ShardCount", 1)) for _, p in of("AWS::Kinesis::Stream")},
         queues={p["QueueName"]: _queue(p) for _, p in of("AWS::SQS::Queue")},
@@ -221,17 +235,24 @@ def read(template: Mapping[str, Any], parameters: Mapping[str, str], endpoint: s
         buses=[p["Name"] for _, p in of("AWS::Events::EventBus")],
         rules=[_rule(p) for p in rules if "EventPattern" in p],
         functions=functions,
-        sources=[_source(name, p, endpoint) for name, p in of("AWS::Lambda::EventSourceMapping")],
+        sources=[
+            _source(name, p, endpoint)
+            for name, p in of("AWS::Lambda::EventSourceMapping")
+            if p.get("Enabled", True)
+        ],
         schedules=[s for p in rules if "ScheduleExpression" in p for s in _schedules(p)],
-        routes=[r for _, p in of("AWS::ApiGateway::RestApi") for r in _routes(p["Body"])],
+        routes=[r for body in apis for r in _routes(body)],
+        gateway_responses={k: v for body in apis for k, v in body.get(_GATEWAY_RESPONSES, {}).items()},
     )
 
 
+_GATEWAY_RESPONSES = "x-amazon-apigateway-gateway-responses"
 _MADE = (
     "AWS::ApiGateway::RestApi",
     "AWS::Events::EventBus",
     "AWS::Events::Rule",
     "AWS::Kinesis::Stream",
+    "AWS::Lambda::EventInvokeConfig",
     "AWS::Lambda::EventSourceMapping",
     "AWS::Lambda::Function",
     "AWS::S3::Bucket",
@@ -248,7 +269,16 @@ def _name(arn: str) -> str:
     return arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
 
 
-def _function(p: Mapping[str, Any]) -> FunctionSpec:
+def _queue_url(arn: str | None, endpoint: str) -> str | None:
+    return None if arn is None else f"{endpoint}/{ACCOUNT}/{_name(arn)}"
+
+
+def _on_failure(p: Mapping[str, Any]) -> str | None:
+    arn: str | None = p.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+    return arn
+
+
+def _function(p: Mapping[str, Any], asynchronous: Mapping[str, Any], endpoint: str) -> FunctionSpec:
     return FunctionSpec(
         name=p["FunctionName"],
         handler=p["Handler"],
@@ -256,11 +286,19 @@ def _function(p: Mapping[str, Any]) -> FunctionSpec:
         timeout=float(p.get("Timeout", 3)),
         memory=int(p.get("MemorySize", 128)),
         concurrency=int(p.get("ReservedConcurrentExecutions", 10)),
+        json_logs=p.get("LoggingConfig", {}).get("LogFormat") == "JSON",
+        async_retries=int(asynchronous.get("MaximumRetryAttempts", 2)),
+        async_max_age=float(asynchronous.get("MaximumEventAgeInSeconds", 21_600)),
+        async_on_failure_url=_queue_url(_on_failure(asynchronous), endpoint),
     )
 
 
 def _queue(p: Mapping[str, Any]) -> Mapping[str, str]:
-    attributes = {name: str(p[name]) for name in ("VisibilityTimeout", "MessageRetentionPeriod") if name in p}
+    attributes = {
+        name: str(p[name]).lower() if isinstance(p[name], bool) else str(p[name])
+        for name in _QUEUE_ATTRIBUTES
+        if name in p
+    }
     if "RedrivePolicy" in p:
         attributes["RedrivePolicy"] = json.dumps(p["RedrivePolicy"])
     return attributes
@@ -281,7 +319,6 @@ def _schedules(p: Mapping[str, Any]) -> list[Schedule]:
 
 
 def _source(name: str, p: Mapping[str, Any], endpoint: str) -> EventSource:
-    failure = p.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
     patterns = [json.loads(f["Pattern"]) for f in p.get("FilterCriteria", {}).get("Filters", [])]
     return EventSource(
         name=name,
@@ -295,7 +332,7 @@ def _source(name: str, p: Mapping[str, Any], endpoint: str) -> EventSource:
         max_age=float(p.get("MaximumRecordAgeInSeconds", -1)),
         bisect=bool(p.get("BisectBatchOnFunctionError", False)),
         partial_failures="ReportBatchItemFailures" in p.get("FunctionResponseTypes", []),
-        on_failure_url=None if failure is None else f"{endpoint}/{ACCOUNT}/{_name(failure)}",
+        on_failure_url=_queue_url(_on_failure(p), endpoint),
         filters=patterns,
         from_start=p["StartingPosition"] == "TRIM_HORIZON",
     )
@@ -312,45 +349,3 @@ def _routes(body: Mapping[str, Any]) -> list[Route]:
                 arn = integration["uri"].split("/functions/", 1)[1].removesuffix("/invocations")
                 routes.append(Route(method.upper(), resource, _name(arn)))
     return routes
-
-
-def create(wiring: Wiring, client: Callable[[str], Any]) -> None:
-    """Make the resources that are not there yet.
-
-    Args:
-        client: gives a boto3 client of a service.
-    """
-    _create_streams(wiring, client("kinesis"))
-    sqs = client("sqs")
-    for name, attributes in wiring.queues.items():
-        sqs.create_queue(QueueName=name, Attributes=dict(attributes))
-    _create_buckets(wiring, client("s3"))
-    _create_rules(wiring, client("events"))
-
-
-def _create_streams(wiring: Wiring, kinesis: Any) -> None:
-    existing = set(kinesis.list_streams(Limit=100)["StreamNames"])
-    for name, shards in wiring.streams.items():
-        if name not in existing:
-            kinesis.create_stream(StreamName=name, ShardCount=shards)
-
-
-def _create_buckets(wiring: Wiring, s3: Any) -> None:
-    existing = {b["Name"] for b in s3.list_buckets()["Buckets"]}
-    for name, versioned in wiring.buckets.items():
-        if name not in existing:
-            s3.create_bucket(Bucket=name)
-        if versioned:
-            s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-
-
-def _create_rules(wiring: Wiring, events: Any) -> None:
-    existing = {b["Name"] for b in events.list_event_buses()["EventBuses"]}
-    for name in wiring.buses:
-        if name not in existing:
-            events.create_event_bus(Name=name)
-    for rule in wiring.rules:
-        events.put_rule(Name=rule.name, EventBusName=rule.bus, EventPattern=rule.pattern)
-        answer = events.put_targets(Rule=rule.name, EventBusName=rule.bus, Targets=list(rule.targets))
-        if answer.get("FailedEntryCount"):
-            raise TemplateError(f"targets of rule {rule.name} were refused: {answer['FailedEntries']}")

@@ -152,6 +152,7 @@ class World:
         self.clock = Clock()
         self.sent: list[dict[str, Any]] = []
         self.queue_away = 0
+        self.since = 0.0
         self.checkpoints = Checkpoints(folder)
         self.source = source(**changes)
         self.poller = self.make()
@@ -168,6 +169,7 @@ class World:
             0.1,
             self.clock,
             self._sleep,
+            self.since,
         )
 
     async def _send(self, url: str, message: dict[str, Any]) -> None:

@@ -30,16 +30,23 @@ class Functions:
     def __init__(self, answer: Any = OK) -> None:
         self.answer = answer if isinstance(answer, Answer) else Answer(json.dumps(answer).encode())
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.responses: dict[str, Any] = {}
+        self.hangs = False
 
     async def __call__(self, function: str, payload: bytes) -> Answer:
         self.calls.append((function, json.loads(payload)))
+        if self.hangs:
+            await asyncio.Event().wait()
         return self.answer
 
     def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         """One request to the web application, without a socket."""
 
         async def go() -> httpx.Response:
-            app = application(Gateway(ROUTES, self), {"keys": [{"kid": "one"}]})
+            app = application(
+                Gateway(ROUTES, self, self.responses, 0.05 if self.hangs else 29.0),
+                {"keys": [{"kid": "one"}]},
+            )
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://twin") as client:
                 return await client.request(method, path, **more)
@@ -96,9 +103,9 @@ def test_a_body_that_is_no_text_is_base64() -> None:
     [
         ("GET", "/api/v1/series/special", "special", None),
         ("GET", "/api/v1/series/other", "query", {"id": "other"}),
-        ("GET", "/api/v1/series/a%20b", "query", {"id": "a b"}),
-        ("GET", "/api/v1/series/a%2Fb", "query", {"id": "a/b"}),
-        ("GET", "/api/v1/series/%E2%82%AC", "query", {"id": "€"}),
+        ("GET", "/api/v1/series/a%20b", "query", {"id": "a%20b"}),
+        ("GET", "/api/v1/series/a%2Fb", "query", {"id": "a%2Fb"}),
+        ("GET", "/api/v1/series/%E2%82%AC", "query", {"id": "%E2%82%AC"}),
         ("GET", "/files/a/b/c", "files", {"path": "a/b/c"}),
         ("DELETE", "/files/a", "files", {"path": "a"}),
     ],
@@ -110,25 +117,57 @@ def test_routes(method: str, path: str, function: str, variables: dict[str, str]
     assert called == function
     assert event["pathParameters"] == variables
     assert event["path"] == path
+    assert event["requestContext"]["path"] == path
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
+    ("method", "path"),
     [
-        ("GET", "/nowhere", 404),
-        ("GET", "/api/v1/series", 404),
-        ("GET", "/api/v1/series/a/b", 404),
-        ("GET", "/api/v1/series/", 404),
-        ("DELETE", "/api/v1/series/x", 405),
-        ("GET", "/api/v1/data/ingest", 405),
+        ("GET", "/nowhere"),
+        ("GET", "/api/v1/series"),
+        ("GET", "/api/v1/series/a/b"),
+        ("GET", "/api/v1/series/"),
+        ("DELETE", "/api/v1/series/x"),
+        ("GET", "/api/v1/data/ingest"),
     ],
 )
-def test_refusals_before_any_function(method: str, path: str, status: int) -> None:
+def test_what_has_no_route_is_refused_before_any_function(method: str, path: str) -> None:
     functions = Functions()
     answer = functions.request(method, path)
-    assert answer.status_code == status
-    assert "message" in answer.json()
+    assert answer.status_code == 403
+    assert answer.json() == {"message": "Missing Authentication Token"}
     assert not functions.calls
+
+
+def test_the_gateway_says_it_in_the_words_of_the_template() -> None:
+    functions = Functions()
+    functions.responses = {
+        "MISSING_AUTHENTICATION_TOKEN": {
+            "statusCode": 404,
+            "responseParameters": {
+                "gatewayresponse.header.Content-Type": "'application/problem+json'",
+                "gatewayresponse.header.Retry-After": "'1'",
+            },
+            "responseTemplates": {
+                "application/json": '{"detail":$context.error.messageString,"id":"$context.requestId"}'
+            },
+        },
+    }
+    answer = functions.request("GET", "/nowhere")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["retry-after"] == "1"
+    assert answer.json() == {
+        "detail": "Missing Authentication Token",
+        "id": answer.headers["x-amzn-requestid"],
+    }
+
+
+def test_the_words_for_a_class_of_answers_serve_where_there_are_none_of_their_own() -> None:
+    functions = Functions(Answer(b"", "ValueError: broken"))
+    functions.responses = {"DEFAULT_5XX": {"responseTemplates": {"application/json": '{"type":"away"}'}}}
+    answer = functions.request("GET", "/api/v1/series/x")
+    assert (answer.status_code, answer.json()) == (502, {"type": "away"})
 
 
 def test_a_body_beyond_the_limit_is_refused() -> None:
@@ -191,6 +230,20 @@ def test_a_function_that_fails_or_answers_nonsense_is_a_bad_gateway(answer: Any)
 def test_a_function_out_of_time_is_a_gateway_timeout() -> None:
     response = Functions(Answer(b"", "Task timed out after 29.00 seconds")).request("GET", "/api/v1/series/x")
     assert response.status_code == 504
+
+
+def test_a_function_that_does_not_answer_is_a_gateway_timeout() -> None:
+    functions = Functions()
+    functions.hangs = True
+    answer = functions.request("GET", "/api/v1/series/x")
+    assert (answer.status_code, answer.json()) == (504, {"message": "Endpoint request timed out"})
+
+
+def test_an_event_too_large_for_a_function_is_too_large() -> None:
+    response = Functions(Answer(b"", "Payload too large: an event of 7000000 bytes")).request(
+        "POST", "/api/v1/data/ingest"
+    )
+    assert response.status_code == 413
 
 
 def test_the_public_keys_are_beside_the_api() -> None:

@@ -201,6 +201,27 @@ def test_a_record_grows_too_old_while_it_is_retried(world: Make) -> None:
     assert w.clock.now - START > 3.0
 
 
+def test_the_time_in_which_the_twin_did_not_run_makes_no_record_too_old(world: Make) -> None:
+    w = world([record(0, arrived=START - 100), record(1)], Function(), max_age=60.0)
+    w.since = START - 10
+    w.poller = w.make()
+    w.drain()
+    assert len(w.function.done) == 2
+    assert not w.sent
+
+
+def test_a_poller_that_is_to_stop_ends_after_the_batch_in_work(world: Make) -> None:
+    w = world(records(4), Function(), batch_size=2)
+
+    async def stop(_: list[dict[str, Any]]) -> None:
+        w.poller.stop()
+
+    w.function.hook = stop
+    asyncio.run(w.poller.run())
+    assert w.function.done == [record(n)["SequenceNumber"] for n in (0, 1)]
+    assert w.checkpoint == record(1)["SequenceNumber"]
+
+
 def test_nothing_is_lost_while_the_on_failure_queue_does_not_answer(world: Make) -> None:
     w = world(records(3), Function(_poisoned(1)))
     w.queue_away = 5
