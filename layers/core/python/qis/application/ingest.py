@@ -31,7 +31,7 @@ from qis.application.ports import (
 )
 from qis.domain.claims import Claim, parse_claim
 from qis.domain.errors import Conflict, InvalidInput, Violation, refuse, shown
-from qis.domain.events import DATA_INGESTED, NewEvent, value_stream
+from qis.domain.events import DATA_INGESTED, NewEvent, value_stream, value_stream_subject
 
 ATTEMPTS = 8
 MAX_BYTES = 65_536
@@ -304,9 +304,12 @@ def _plain(value: object) -> str:
 
 
 def _claim_answer(index: int, outcome: Outcome) -> dict[str, Any]:
-    return {
+    answer: dict[str, Any] = {
         "index": index,
         "outcome": outcome.kind,
         "claim_id": outcome.claim_id,
         "violations": list(outcome.violations),
     }
+    if outcome.stream is not None:
+        answer["reference_data_id"], answer["snap"] = value_stream_subject(outcome.stream)
+    return answer

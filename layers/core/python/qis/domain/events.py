@@ -151,6 +151,12 @@ def value_stream(reference_data_id: str, snap_text: str) -> str:
     return f"value:{reference_data_id}@{snap_text}"
 
 
+def value_stream_subject(stream: str) -> tuple[str, str]:
+    """The series and the snap's text that a value stream is named for."""
+    reference_data_id, _, snap_text = stream.removeprefix("value:").rpartition("@")
+    return reference_data_id, snap_text
+
+
 def series_stream(reference_data_id: str) -> str:
     """Name of the stream of a series' own facts."""
     return f"series:{reference_data_id}"
