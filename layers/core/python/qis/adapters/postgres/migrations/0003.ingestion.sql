@@ -28,7 +28,7 @@ CREATE TABLE receipts (
     actor           text        NOT NULL,
     idempotency_key text,
     request_hash    bytea       NOT NULL,
-    answer          jsonb       NOT NULL,
+    answer          json        NOT NULL, -- json, not jsonb: a repeated request gets the first answer as it was
     created_at      timestamptz NOT NULL
 );
 CREATE UNIQUE INDEX receipts_idempotency ON receipts (actor, idempotency_key);
