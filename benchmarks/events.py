@@ -64,9 +64,9 @@ def _contenders(server: parts.Postgres) -> Iterator[Contenders]:
         database = stack.enter_context(
             contextlib.closing(parts.open_database(server.database("bench_events")))
         )
-        server.database("bench_insert")
-        insert = stack.enter_context(contextlib.closing(server.connect("bench_insert")))
-        target = server.database("bench_library", migrated=False)
+        server.database("bench_events_insert")
+        insert = stack.enter_context(contextlib.closing(server.connect("bench_events_insert")))
+        target = server.database("bench_events_library", migrated=False)
         library = stack.enter_context(contextlib.closing(stored.Library(target, ordered=True)))
         follower = PostgresFollower(database.connect(), "benchmark")
         yield Contenders(PostgresEventStore(database), follower, insert, library)

@@ -73,21 +73,21 @@ def _contenders(server: parts.Postgres, aws: AwsServer, ids: Sequence[str]) -> I
     database = parts.open_database(target)
     feed.register(PostgresEventStore(database), ids)
     database.close()
-    for name in ("bench_copy", "bench_copy_text"):
-        server.database(name)
+    for name in ("copy", "copy_text"):
+        server.database(f"bench_ingest_{name}")
     variables = {**aws.environment(), **parts.function_environment(wired, "ingest", target)}
     aws.client("s3").create_bucket(Bucket=variables["QIS_RAW_BUCKET"])
     aws.client("sqs").create_queue(QueueName=variables["QIS_INGEST_DLQ_URL"].rpartition("/")[2])
     with contextlib.ExitStack() as stack:
         stack.enter_context(parts.environment(variables))
         log, copy, copy_text = (
-            stack.enter_context(contextlib.closing(server.connect(f"bench_{name}")))
-            for name in ("ingest", "copy", "copy_text")
+            stack.enter_context(contextlib.closing(server.connect(name)))
+            for name in ("bench_ingest", "bench_ingest_copy", "bench_ingest_copy_text")
         )
         library, ordered = (
             stack.enter_context(
                 contextlib.closing(
-                    stored.Library(server.database(f"bench_{name}", migrated=False), ordered=o)
+                    stored.Library(server.database(f"bench_ingest_{name}", migrated=False), ordered=o)
                 )
             )
             for name, o in (("library", False), ("library_ordered", True))

@@ -1,0 +1,66 @@
+"""Each benchmark runs and gives the document of the public interface. Its figures are not looked at."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from benchmarks import parts
+from benchmarks.common import Options, paired_ratio, percentiles
+from local.aws import AwsServer
+from local.postgres import PostgresServer
+from qis.domain.errors import InvalidInput, NotFound
+
+COLUMNS = {"metric", "value", "unit", "baseline", "baseline_value", "ratio", "n", "p50", "p95", "p99"}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["ingest", "events", "asof", "query", "coldstart"])
+def test_a_quick_run_gives_the_document_of_the_interface(
+    name: str, postgres: PostgresServer, aws: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The servers of the tests, which are there already, in place of new ones.
+    monkeypatch.setattr(parts, "postgres", lambda *_: nullcontext(parts.Postgres(postgres, quick=True)))
+    monkeypatch.setattr(parts, "aws", lambda *_: nullcontext(aws))
+    document = import_module(f"benchmarks.{name}").run({"quick": "true"})
+    assert document["name"] == name
+    assert {"cpu", "cores", "memory_mb", "kernel", "fsync"} <= document["machine"].keys()
+    assert {"python", "postgres", "packages"} <= document["versions"].keys()
+    assert document["results"]
+    for result in document["results"]:
+        assert result.keys() == COLUMNS
+        assert result["value"] > 0
+        assert result["baseline"]
+        assert result["baseline_value"] > 0
+        assert result["ratio"] > 0
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_latency_needs_a_running_twin(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        import_module("benchmarks.latency").run({"quick": "true", "data": str(tmp_path)})
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="is not an option"):
+        Options.of({"fast": "true"})
+
+
+def test_quick_is_yes_or_no() -> None:
+    assert Options.of({"quick": True}).quick
+    assert not Options.of({"quick": "false"}).quick
+    with pytest.raises(InvalidInput):
+        Options.of({"quick": "perhaps"})
+
+
+def test_percentiles_are_by_nearest_rank() -> None:
+    assert percentiles([3.0, 1.0, 2.0]) == (2.0, 3.0, 3.0)
+    assert percentiles([float(n) for n in range(1, 101)]) == (50.0, 95.0, 99.0)
+
+
+def test_a_ratio_is_the_median_of_its_pairs() -> None:
+    assert paired_ratio([1.0, 10.0, 3.0], [1.0, 20.0, 1.0]) == 1.0
