@@ -68,19 +68,27 @@ def stop(child: subprocess.Popen[bytes], ask: int = signal.SIGTERM, patience: fl
         child.wait()
 
 
-def free_port(preferred: int | None = None) -> int:
-    """A loopback port that is free now; ``preferred`` if it is."""
+def listener(preferred: int | None = None) -> socket.socket:
+    """A listening socket on a loopback port: ``preferred`` if that is free, else any."""
     for port in (preferred, 0):
         if port is None:
             continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held.bind(("127.0.0.1", port))
+            held.listen(128)
+        except OSError:
+            held.close()
+            continue
+        return held
     raise OSError("no free port on loopback")
+
+
+def free_port(preferred: int | None = None) -> int:
+    """A loopback port that is free now, for a child that opens it itself; ``preferred`` if it is."""
+    with listener(preferred) as held:
+        return int(held.getsockname()[1])
 
 
 def wait_until(ready: Callable[[], bool], what: str, seconds: float, every: float = 0.02) -> None:

@@ -26,7 +26,7 @@ from local.gateway import Gateway, application
 from local.kinesis import AwsCalls
 from local.poller import Checkpoints, ShardPoller
 from local.postgres import OWNER, PostgresServer
-from local.processes import free_port
+from local.processes import listener
 from local.runtime import Answer, Function
 from local.scheduler import Scheduler
 from local.template import TEMPLATE, Wiring
@@ -137,8 +137,11 @@ class _Twin:
         self._dir = data_dir
         self._remembered = data_dir / "port.json"
         before = json.loads(self._remembered.read_text()) if self._remembered.exists() else PREFERRED_PORT
-        self._port = free_port(port or before)
+        # Held from here on: addresses are handed out before the gateway answers.
+        self._listener = listener(port or before)
+        self._port = int(self._listener.getsockname()[1])
         if port is not None and self._port != port:
+            self._listener.close()
             raise OSError(f"port {port} is taken")
         self._interval = interval
         self._template = json.loads(file.read_text(encoding="utf-8"))
@@ -245,15 +248,13 @@ class _Twin:
         app = application(gateway, keys, shown)
         config = uvicorn.Config(
             app,
-            host="127.0.0.1",
-            port=self._port,
             log_level="warning",
             lifespan="off",
             access_log=False,
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
         )
         self._server = _Server(config)
-        serving = self._background(self._server.serve())
+        serving = self._background(self._server.serve([self._listener]))
         while not self._server.started:
             if serving.done():
                 raise OSError(f"the gateway does not start on port {self._port}")
