@@ -61,6 +61,13 @@ def test_a_snapshot_of_another_format_is_not_read(store: EventStore) -> None:
     assert recent(store, form=2) == ([0, 1], None)
 
 
+def test_a_snapshot_of_another_format_is_replaced_whatever_its_version(store: EventStore) -> None:
+    fill(store, 0, 2)
+    store.keep_snapshot(STREAM, 2, {"format": 1})
+    store.keep_snapshot(STREAM, 1, {"format": 2})
+    assert recent(store, form=2) == ([1], (1, {"format": 2}))
+
+
 def test_an_older_snapshot_does_not_replace_a_newer_one(store: EventStore) -> None:
     fill(store, 0, 3)
     store.keep_snapshot(STREAM, 3, {"format": 1, "at": 3})

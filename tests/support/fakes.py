@@ -55,6 +55,7 @@ class MemoryEventStore:
         self._transactions = count(1)
         self.streams: dict[str, list[ev.Event]] = {}
         self.log: list[ev.Event] = []
+        self.snapshots: dict[str, tuple[int, Mapping[str, Any]]] = {}
         self.decisions: dict[tuple[str, Snap], tuple[str, Decimal | None]] = {}
         self.official: dict[tuple[str, Snap], list[ev.Event]] = {}
         self.issues: dict[UUID, Issue] = {}

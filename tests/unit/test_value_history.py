@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from qis.domain.claims import Claim
 from qis.domain.errors import Conflict, FourEyes
 from qis.domain.reconciliation import Check, Reference
 from qis.domain.rules import RuleSet
-from qis.domain.value_history import ValueHistory
+from qis.domain.value_history import SNAPSHOT_FORMAT, ValueHistory
 from tests.support.builders import EUR, FIRST, claim, ingested, rules, snap
 
 PASSED = Check("spike", True, "0", "0.05", "fine")
@@ -349,6 +350,43 @@ def test_folding_the_stored_events_gives_the_state_that_decided_them() -> None:
     story.reconcile(BEFORE)
     assert ValueHistory(EUR, FIRST).fold(story.events) == story.history
     assert story.history.version == len(story.events)
+
+
+def told(steps: int) -> Story:
+    """A history that has met everything: approval, correction, late claims, a waiting correction."""
+    story = held()
+    acts: list[Any] = [
+        lambda: story.approve("bob"),
+        lambda: story.reconcile(BEFORE),
+        lambda: story.restate("2.50", "cat"),
+        lambda: story.claims(claim("beta", "7.10", received=None)),
+        lambda: story.reconcile(BEFORE),
+        lambda: story.restate("9", "dan", FAILED),
+        lambda: story.reject("bob"),
+    ]
+    for act in acts[:steps]:
+        act()
+    return story
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_snapshot_restores_the_state_whatever_happened_before(steps: int) -> None:
+    history = told(steps).history
+    stored = json.loads(json.dumps(history.snapshot()))
+    assert stored["format"] == SNAPSHOT_FORMAT
+    assert ValueHistory.restore(EUR, FIRST, history.version, stored) == history
+
+
+def test_folding_on_from_a_snapshot_is_folding_from_the_beginning() -> None:
+    story = told(7)
+    for at in range(len(story.events) + 1):
+        before = ValueHistory(EUR, FIRST).fold(story.events[:at])
+        restored = ValueHistory.restore(EUR, FIRST, at, json.loads(json.dumps(before.snapshot())))
+        assert restored.fold(story.events[at:]) == story.history
+
+
+def test_without_a_snapshot_a_history_is_empty() -> None:
+    assert ValueHistory.restore(EUR, FIRST, 0, None) == ValueHistory(EUR, FIRST)
 
 
 def test_an_event_that_the_fold_does_not_know_moves_the_version_only() -> None:

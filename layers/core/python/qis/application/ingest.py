@@ -131,7 +131,7 @@ class Ingest:
         Raises:
             Contended, Unavailable: nothing may be assumed; redelivering the whole batch is safe.
         """
-        outcomes = self._take(batch, None)
+        outcomes, _ = self._take(batch, None)
         letters = [
             DeadLetter(o.record_id, o.load_id, _reason(o), o.violations, o.payload)
             for o in outcomes.values()
@@ -166,7 +166,8 @@ class Ingest:
                 return known[1]
         receipt = self._new_id()
         batch = [Delivery(f"{receipt}:{i}", str(receipt), p) for i, p in enumerate(payloads)]
-        outcomes = self._take(batch, actor)
+        outcomes, repeated = self._take(batch, actor)
+        outcomes |= repeated
         answer = {
             "receipt": str(receipt),
             "correlation_id": correlation_id,
@@ -183,8 +184,11 @@ class Ingest:
         }
         return self._receipts.keep(receipt, actor, idempotency_key, digest, answer)
 
-    def _take(self, batch: Sequence[Delivery], actor: str | None) -> dict[int, Outcome]:
-        """Outcomes by index in the batch; a redelivered record has none."""
+    def _take(
+        self, batch: Sequence[Delivery], actor: str | None
+    ) -> tuple[dict[int, Outcome], dict[int, Outcome]]:
+        """Outcomes by index in the batch, and apart from them those of redelivered records, which count
+        for nothing."""
         upload = self._uploads.submit(self._raw.put, [d.payload for d in batch])
         catalogue = self._catalogue.current()
         outcomes: dict[int, Outcome] = {}
@@ -199,12 +203,14 @@ class Ingest:
         waiting = list(outcomes.values())
         # Most claims are the first on their snap: assume it, and read only the streams that exist already.
         loaded: Mapping[str, Loaded] = {}
+        repeated: dict[int, Outcome] = {}
         for _ in range(ATTEMPTS):
-            appends, decided = _decide(accepted, loaded, uri, actor)
+            appends, decided, again = _decide(accepted, loaded, uri, actor)
             lost = self._store.append(appends, [*waiting, *decided.values()])
-            outcomes |= decided
+            outcomes |= {i: o for i, o in decided.items() if o.stream not in lost}
+            repeated |= {i: o for i, o in again.items() if o.stream not in lost}
             if not lost:
-                return outcomes
+                return outcomes, repeated
             waiting = []
             accepted = [a for a in accepted if a.stream in lost]
             loaded = self._store.load(lost)
@@ -213,10 +219,11 @@ class Ingest:
 
 def _decide(
     accepted: Iterable[_Accepted], loaded: Mapping[str, Loaded], uri: str, actor: str | None
-) -> tuple[list[Append], dict[int, Outcome]]:
-    """Appends and outcomes of valid claims, given what their streams hold."""
+) -> tuple[list[Append], dict[int, Outcome], dict[int, Outcome]]:
+    """Appends and outcomes of valid claims, given what their streams hold, and the redelivered ones."""
     appends: list[Append] = []
     outcomes: dict[int, Outcome] = {}
+    repeated: dict[int, Outcome] = {}
     heads: dict[str, tuple[int, dict[str, str]]] = {}
     for item in accepted:
         stream, claim_id = item.stream, item.claim.claim_id
@@ -228,15 +235,15 @@ def _decide(
             heads[stream] = found.version, claims
         version, known = heads[stream]
         if claim_id in known:
-            if known[claim_id] != item.record_id:
-                outcomes[item.index] = _outcome(item, "duplicate")
+            into = outcomes if known[claim_id] != item.record_id else repeated
+            into[item.index] = _outcome(item, "duplicate")
             continue
         known[claim_id] = item.record_id
         heads[stream] = version + 1, known
         outcomes[item.index] = _outcome(item, "accepted")
         submitter = actor or f"feed:{item.claim.source}"
         appends.append(Append(stream, version, (_event(item, uri),), submitter, item.load_id))
-    return appends, outcomes
+    return appends, outcomes, repeated
 
 
 def _examine(index: int, delivery: Delivery, catalogue: Catalogue) -> _Accepted | Outcome:
