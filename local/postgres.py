@@ -25,6 +25,7 @@ READY_SECONDS = 60.0
 
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",  # their paths may not be long; TCP on loopback serves all
     "max_connections": "100",
     "shared_buffers": "128MB",
     "wal_level": "logical",
@@ -78,13 +79,13 @@ class PostgresServer:
         before = json.loads(marker.read_text()) if marker.exists() else None
         self.port = self.port or free_port(before)
         marker.write_text(json.dumps(self.port))
-        wait_until(self._started, "PostgreSQL does not take connections", READY_SECONDS)
+        wait_until(self._started, f"PostgreSQL takes no connections, see {self._log}", READY_SECONDS)
 
     def _started(self) -> bool:
         import psycopg
 
         if not self.alive():
-            options = {**self._settings, "port": str(self.port), "unix_socket_directories": str(self._home)}
+            options = {**self._settings, "port": str(self.port)}
             flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
             command = [str(self._binaries / "postgres"), "-D", str(self._home / "cluster"), *flags]
             # SIGINT is PostgreSQL's fast shutdown: if this process dies, the cluster ends cleanly.

@@ -1,0 +1,94 @@
+"""The embedded PostgreSQL: durable, private, and there again after the worst."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from local.postgres import PostgresServer
+from local.processes import accepts
+from tests.twin.waiting import gone
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def server(parts_dir: Path, request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    with PostgresServer(parts_dir / request.node.name) as server:
+        yield server
+
+
+def _setting(connection: psycopg.Connection, name: str) -> str:
+    row = connection.execute(f"SHOW {name}").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def test_it_writes_through_and_listens_on_loopback_only(server: PostgresServer) -> None:
+    with psycopg.connect(server.dsn) as connection:
+        assert _setting(connection, "fsync") == "on"
+        assert _setting(connection, "synchronous_commit") == "on"
+        assert _setting(connection, "full_page_writes") == "on"
+        assert _setting(connection, "wal_level") == "logical"
+        assert _setting(connection, "listen_addresses") == "127.0.0.1"
+
+
+def test_killed_with_sessions_open_it_starts_again_on_its_port_with_all_that_was_committed(
+    server: PostgresServer,
+) -> None:
+    port = server.port
+    sessions = [psycopg.connect(server.dsn, autocommit=True) for _ in range(5)]
+    sessions[0].execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
+    sessions[1].execute("BEGIN")
+    sessions[1].execute("INSERT INTO kept VALUES (0)")
+    os.kill(server.pid, signal.SIGKILL)
+    server.start()
+    assert server.port == port
+    with psycopg.connect(server.dsn) as connection:
+        assert connection.execute("SELECT count(*), min(n) FROM kept").fetchone() == (1000, 1)
+    for session in sessions:
+        session.close()
+
+
+def test_stopped_it_leaves_no_process_and_no_port_and_goes_on_where_it_was(server: PostgresServer) -> None:
+    server.create_database("once")
+    server.create_database("once")
+    pid, port = server.pid, server.port
+    server.stop()
+    assert gone(pid)
+    assert not accepts(port)
+    again = PostgresServer(_data(server))
+    try:
+        again.start()
+        assert again.port == port
+        psycopg.connect(again.dsn_of("once")).close()
+    finally:
+        again.stop()
+
+
+def _data(server: PostgresServer) -> Path:
+    return server._log.parent
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
+def test_as_root_in_a_private_directory_the_cluster_lies_where_nobody_can_go(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    server = PostgresServer(private / "data")
+    try:
+        server.start()
+        home = server._home
+        assert not home.is_relative_to(private)
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        assert PostgresServer(private / "data")._home == home, "and is found again"
+        psycopg.connect(server.dsn).close()
+    finally:
+        server.stop()
+        shutil.rmtree(server._home)
