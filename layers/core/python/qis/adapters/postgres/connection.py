@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +76,21 @@ PATIENCE = 15.0
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
 
 
+def _ended(connection: Connection) -> bool:
+    """Whether a connection is of no more use: seen on the socket, so that asking costs no round trip."""
+    import psycopg
+
+    if connection.closed or connection.broken:
+        return True
+    try:
+        # What the server has said unasked: a notification, or that it ends.
+        while select.select([connection.fileno()], [], [], 0)[0]:
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    return connection.broken
+
+
 class Database:
     """A connection that is kept between calls, as a warm function keeps it.
 
@@ -89,14 +105,16 @@ class Database:
         self._connection: Connection | None = None
 
     def connect(self) -> Connection:
-        """The kept connection, alive when it was last used; a new one where it is closed or broken.
+        """The kept connection; a new one where it is closed or broken, or the server ended it meanwhile.
 
         Raises:
             psycopg.OperationalError: the server cannot be reached for ``PATIENCE`` seconds.
         """
         import psycopg
 
-        if self._connection is None or self._connection.closed or self._connection.broken:
+        if self._connection is not None and _ended(self._connection):
+            self.close()
+        if self._connection is None:
             deadline = time.monotonic() + PATIENCE
             pause = FIRST_PAUSE
             while True:
