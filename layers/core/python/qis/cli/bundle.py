@@ -85,6 +85,8 @@ class Standing:
     """What the twin holds."""
 
     official_values: int
+    published: int
+    """Official values and their restatements: each is one message in each consumer's queue."""
     open_exceptions: int
     queues: Mapping[str, int]
     """Messages by queue, consumers and dead letters."""
@@ -102,12 +104,12 @@ class Pipeline:
         """Counts as of now."""
         row = self._connection.execute(
             "SELECT (SELECT count(*) FROM official_values WHERE superseded_at IS NULL),"
+            " (SELECT count(*) FROM official_values),"
             " (SELECT count(*) FROM exceptions WHERE status = 'open')"
         ).fetchone()
         assert row is not None
-        return Standing(
-            row[0], row[1], {name: self._messages(url) for name, url in self._twin["queues"].items()}
-        )
+        queues = {name: self._messages(url) for name, url in self._twin["queues"].items()}
+        return Standing(row[0], row[1], row[2], queues)
 
     def _messages(self, url: str) -> int:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Document = dict[str, Any]
+Assignment = tuple[list[str], Any]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its identifier.")]
 FileOption = Annotated[
     Path | None,
@@ -127,7 +128,8 @@ def _adder(kind: Kind) -> Callable[..., None]:
     def run(session: Session, file: FileOption = None, fields: SetOption = None) -> None:
         if (file is None) == (not fields):
             raise typer.BadParameter("give --file, or --set for each field", param_hint="--file")
-        definitions = _read(file) if file is not None else [_with({}, fields or [])]
+        assignments = _assignments(fields)
+        definitions = _read(file) if file is not None else [_with({}, assignments)]
         for definition in definitions:
             if not isinstance(definition.get(kind.key), str):
                 raise failure(
@@ -147,6 +149,7 @@ def _changer(kind: Kind) -> Callable[..., None]:
     def run(session: Session, name: Name, fields: SetOption = None, file: FileOption = None) -> None:
         if (file is None) == (not fields):
             raise typer.BadParameter("give --set for each field, or --file", param_hint="--set")
+        assignments = _assignments(fields)
         if file is not None:
             definitions = _read(file)
             if len(definitions) != 1:
@@ -154,7 +157,7 @@ def _changer(kind: Kind) -> Callable[..., None]:
             changed = {**definitions[0], kind.key: name}
             session.api.get(_where(kind, name))
         else:
-            changed = _with(_current(session, kind, name), fields or [])
+            changed = _with(_current(session, kind, name), assignments)
         _done(session, [_put(session, kind, changed)], "changed", kind)
 
     return run
@@ -218,22 +221,30 @@ def _read(file: Path) -> list[Document]:
     return definitions
 
 
-def _with(definition: Mapping[str, Any], fields: list[str]) -> Document:
-    """``definition`` with fields replaced. A value is JSON, or text where it is not; decimals are text."""
+def _with(definition: Mapping[str, Any], fields: Sequence[Assignment]) -> Document:
+    """``definition`` with fields replaced."""
     changed: Document = json.loads(json.dumps(definition))
-    for given in fields:
-        name, separator, text = given.partition("=")
-        if not separator or not name:
-            raise typer.BadParameter(f"{given!r} is not FIELD=VALUE", param_hint="--set")
-        *outer, last = name.split(".")
+    for names, value in fields:
+        *outer, last = names
         place = changed
         for part in outer:
             inner = place.setdefault(part, {})
             if not isinstance(inner, dict):
                 raise typer.BadParameter(f"{part} is not an object", param_hint="--set")
             place = inner
-        place[last] = _value(text)
+        place[last] = value
     return changed
+
+
+def _assignments(given: Sequence[str] | None) -> list[Assignment]:
+    """``FIELD=VALUE`` as names and value. A value is JSON, or text where it is not; decimals stay text."""
+    found = []
+    for text in given or ():
+        name, separator, value = text.partition("=")
+        if not separator or not all(name.split(".")):
+            raise typer.BadParameter(f"{text!r} is not FIELD=VALUE", param_hint="--set")
+        found.append((name.split("."), _value(value)))
+    return found
 
 
 def _value(text: str) -> Any:

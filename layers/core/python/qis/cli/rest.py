@@ -71,7 +71,7 @@ def path(template: str, *names: str) -> str:
 class Api:
     """One system, as one caller."""
 
-    def __init__(self, url: str, token: str | None, transport: Transport = send) -> None:
+    def __init__(self, url: str, token: str | None, transport: Transport | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise failure("bad-address", "The address is not usable", f"{url!r} is not an http(s) address")
@@ -84,7 +84,7 @@ class Api:
             )
         self.url = url.rstrip("/")
         self._token = token
-        self._transport = transport
+        self._transport = transport or send
 
     def get(self, where: str, **query: object) -> Any:
         """The document at ``where``; parameters that are ``None`` are left out.

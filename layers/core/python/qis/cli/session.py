@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from qis.cli.failures import Failure, failure, refusal
-from qis.cli.rest import Api, Transport, send
+from qis.cli.rest import Api
 from qis.domain.errors import QisError
 
 if TYPE_CHECKING:
@@ -33,12 +33,10 @@ class Session:
         acting_as: str | None,
         data_dir: Path | None,
         environment: Mapping[str, str],
-        transport: Transport = send,
     ) -> None:
         self.as_json = as_json
         self._acting_as = acting_as
         self._environment = environment
-        self._transport = transport
         given = environment.get("QIS_DATA_DIR")
         self.data_dir = (data_dir or (Path(given) if given else default_data_dir())).absolute()
 
@@ -96,7 +94,7 @@ class Session:
         if not self.remote:
             from qis.cli.local_twin import token
 
-            return Api(self.twin["api"], token(self.data_dir, "admin", self.subject), self._transport)
+            return Api(self.twin["api"], token(self.data_dir, "admin", self.subject))
         if self._acting_as is not None:
             raise failure(
                 "usage", "--as is for the local twin", "on a remote system the token says who is acting"
@@ -104,7 +102,7 @@ class Session:
         bearer = self._environment.get("QIS_TOKEN")
         if not bearer:
             raise failure("no-token", "There is no token", "QIS_URL is set and QIS_TOKEN is not")
-        return Api(self._environment["QIS_URL"], bearer, self._transport)
+        return Api(self._environment["QIS_URL"], bearer)
 
     @cached_property
     def twin(self) -> Mapping[str, Any]:

@@ -84,9 +84,19 @@ def _run(session: Session, port: int | None, empty: bool) -> None:
     session.note(f"starting the local twin in {session.data_dir} …")
     started = time.monotonic()
 
+    failed: list[Exception] = []
+
     def ready(state: dict[str, Any]) -> None:
-        summary = _prepare(session, state, empty, started)
-        (session.data_dir / SUMMARY).write_text(json.dumps(summary, indent=2))
+        try:
+            summary = _prepare(session, state, empty, started)
+        except Exception as error:  # noqa: BLE001 - this is a thread: the main one tells what happened
+            if not _ready(state["api"]):
+                session.note("cut off; the next `qis up` goes on where this one stopped")
+                return
+            failed.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        _write(session.data_dir / SUMMARY, json.dumps(summary, indent=2))
         session.emit(summary, lambda out: _show(out, summary))
         sys.stdout.flush()
         session.note("running; Ctrl-C stops it")
@@ -95,7 +105,16 @@ def _run(session: Session, port: int | None, empty: bool) -> None:
         run(session.data_dir, port=port, on_ready=ready)
     except (AlreadyRunning, OSError, TimeoutError, RuntimeError) as error:
         raise failure("not-started", "The local twin did not start", str(error)) from error
+    if failed:
+        raise failed[0]
     session.note("stopped")
+
+
+def _write(file: Path, text: str) -> None:
+    """All of a file at once, for those who wait for it to be there."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(file)
 
 
 def _start_detached(session: Session, port: int | None, empty: bool) -> dict[str, Any]:
@@ -124,13 +143,8 @@ def _start_detached(session: Session, port: int | None, empty: bool) -> dict[str
                 os.kill(child.pid, signal.SIGTERM)
                 raise failure("not-started", "The local twin is not ready", f"see {log}")
             time.sleep(0.1)
-    while True:  # the file may be seen before it is complete
-        try:
-            found: dict[str, Any] = json.loads(summary.read_text())
-        except ValueError:
-            time.sleep(0.05)
-        else:
-            return found
+    found: dict[str, Any] = json.loads(summary.read_text())
+    return found
 
 
 # summary -----------------------------------------------------------------------------------------
@@ -153,7 +167,11 @@ def _prepare(session: Session, state: Mapping[str, Any], empty: bool, started: f
         sources = Api(state["api"], None)
         standing = pipeline.drain(
             lambda: all(s["idle_seconds"] is not None for s in sources.get("/_local/pipeline")["sources"]),
-            lambda now: bars.update(bar, completed=sum(now.queues[c] for c in CONSUMERS)),
+            lambda now: bars.update(
+                bar,
+                completed=sum(now.queues[c] for c in CONSUMERS),
+                total=len(CONSUMERS) * now.published,
+            ),
         )
         examples = _examples(session, pipeline, bundle)
     keys = ("pid", "data_dir", "api", "aws", "postgres")
@@ -303,7 +321,11 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:  # another user's process: of PostgreSQL, which does not run as root
         return True
-    return True
+    try:
+        # One that has ended and that nobody waits for, as where process 1 of a container does not, is gone.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:  # no /proc here, or ended just now
+        return not Path("/proc/self").exists()
 
 
 def _status(session: Session) -> None:

@@ -1,0 +1,237 @@
+"""Claims files: every row becomes a record of its load, and a row that cannot be read is not lost."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from qis.application.ingest import MAX_BYTES, decode
+from qis.cli.claims_file import ClaimsFile, Mapped, Row, read_mapping, record_id, row_number
+from qis.cli.failures import Failure
+from qis.domain.errors import InvalidInput
+
+HEADER = "snap,reference_data_id,source,value"
+GOOD = "2026-01-05,X,ecb,1.10"
+FIELDS = {"snap": "2026-01-05", "reference_data_id": "X", "source": "ecb", "value": "1.10"}
+
+
+def rows(file: Path, mapped: Mapped | None = None) -> list[Row]:
+    return list(ClaimsFile(file, mapped or Mapped(), "L").rows())
+
+
+def text_file(tmp_path: Path, name: str, text: str | bytes) -> Path:
+    file = tmp_path / name
+    body = text if isinstance(text, bytes) else text.encode()
+    file.write_bytes(gzip.compress(body) if name.endswith(".gz") else body)
+    return file
+
+
+def own(row: Row) -> dict[str, Any]:
+    """What the file said, without the row's identity."""
+    return {k: v for k, v in row.record.items() if k not in ("correlation_id", "record_id")}
+
+
+@pytest.mark.parametrize("name", ["c.csv", "c.csv.gz", "C.CSV"])
+def test_csv(tmp_path: Path, name: str) -> None:
+    text = f"\ufeff{HEADER},volume\r\n{GOOD},\r\n\r\n{GOOD},7"
+    first, second = rows(text_file(tmp_path, name, text))
+    assert own(first) == FIELDS
+    assert own(second) == {**FIELDS, "volume": "7"}
+    assert first.record["correlation_id"] == "L"
+    assert [r.record["record_id"] for r in (first, second)] == [record_id("L", 1), record_id("L", 2)]
+
+
+def test_json_lines_keep_numbers_exactly(tmp_path: Path) -> None:
+    text = '{"snap": "s", "value": 1.10000000000000000001}\n\n{"value": 12, "record_id": "mine"}\n'
+    first, second = rows(text_file(tmp_path, "c.jsonl.gz", text))
+    assert own(first) == {"snap": "s", "value": Decimal("1.10000000000000000001")}
+    assert second.record["record_id"] == record_id("L", 2)
+
+
+def test_parquet_gives_the_text_that_a_csv_would_hold(tmp_path: Path) -> None:
+    file = tmp_path / "c.parquet"
+    table = pa.table(
+        {
+            "snap": pa.array(
+                [datetime(2026, 1, 5, 9, tzinfo=UTC), None], pa.timestamp("ns", "America/New_York")
+            ),
+            "value": pa.array([Decimal("1.10"), Decimal("-12345678901234567890.5")], pa.decimal128(38, 18)),
+            "volume": pa.array([0.1, 3.0], pa.float64()),
+            "source": pa.array(["ecb", "ecb"]).dictionary_encode(),
+        }
+    )
+    parquet.write_table(table, file)
+    first, second = rows(file)
+    assert own(first) == {
+        "snap": "2026-01-05 09:00:00.000000000Z",
+        "value": "1.100000000000000000",
+        "volume": "0.1",
+        "source": "ecb",
+    }
+    assert "snap" not in second.record
+    assert Decimal(second.record["value"]) == Decimal("-12345678901234567890.5")
+
+
+@given(
+    table=st.lists(
+        st.lists(
+            st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs",)), max_size=20),
+            min_size=4,
+            max_size=4,
+        ),
+        max_size=20,
+    )
+)
+def test_whatever_a_csv_writer_writes_is_read_back(
+    table: list[list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out, quoting=csv.QUOTE_ALL)
+    writer.writerow(HEADER.split(","))
+    writer.writerows(table)
+    file = text_file(tmp_path_factory.mktemp("csv"), "c.csv", out.getvalue())
+    names = HEADER.split(",")
+    expected = [{n: c for n, c in zip(names, cells, strict=True) if c} for cells in table]
+    assert [own(r) for r in rows(file)] == expected
+
+
+class TestBrokenRows:
+    @pytest.mark.parametrize(
+        ("line", "rule"),
+        [
+            (b"a,b", "columns"),
+            (b"a,b,c,d,e", "columns"),
+            (b'2026-01-05,X,"ecb,1.10', "csv"),
+            (b'2026-01-05,X,"e"cb,1.10', "csv"),
+            (b"2026-01-05,X,\xff,1.10", "utf-8"),
+            (b"2026-01-05,X,ecb," + b"1" * MAX_BYTES, "max-bytes"),
+            (b"2026-01-05,X,ecb," + b"1" * (3 * MAX_BYTES), "max-bytes"),
+        ],
+    )
+    def test_of_csv_are_sent_as_they_are_and_cost_no_neighbour(
+        self, tmp_path: Path, line: bytes, rule: str
+    ) -> None:
+        text = b"\n".join([HEADER.encode(), GOOD.encode(), line, GOOD.encode()])
+        before, broken, after = rows(text_file(tmp_path, "c.csv", text))
+        assert own(before) == own(after) == FIELDS
+        assert broken.broken is not None
+        assert (broken.number, broken.broken.rule) == (2, rule)
+        assert broken.record["record_id"] == record_id("L", 2)
+        said = line[:1000].decode("utf-8", "backslashreplace")
+        assert own(broken) == {"line": said}
+
+    @pytest.mark.parametrize(
+        ("line", "rule"),
+        [
+            (b'{"value": 1', "json"),
+            (b'{"value": NaN}', "finite"),
+            (b'{"value": 1, "value": 2}', "distinct-keys"),
+            (b"[1]", "object"),
+            (b'{"value": "\xff"}', "utf-8"),
+            (b'{"value": "' + b"1" * MAX_BYTES + b'"}', "max-bytes"),
+        ],
+    )
+    def test_of_json_lines(self, tmp_path: Path, line: bytes, rule: str) -> None:
+        broken, after = rows(text_file(tmp_path, "c.ndjson", line + b'\n{"value": "1"}\n'))
+        assert broken.broken is not None
+        assert (broken.broken.rule, own(after)) == (rule, {"value": "1"})
+
+    def test_every_record_is_one_that_the_system_can_decode(self, tmp_path: Path) -> None:
+        text = b'{"value": "\\ud800"}\n{"a": [1.5, {"b": 2.25}]}\n\xff\n'
+        for row in rows(text_file(tmp_path, "c.jsonl", text)):
+            assert isinstance(decode(json.dumps(row.record, default=str).encode()), dict)
+
+    def test_a_cut_off_gzip_tells_how_far_it_was_read(self, tmp_path: Path) -> None:
+        text = f"{HEADER}\n" + "".join(f"2026-01-05,X,ecb,{i}\n" for i in range(50_000))
+        file = tmp_path / "c.csv.gz"
+        file.write_bytes(gzip.compress(text.encode())[:-2000])
+        with pytest.raises(Failure, match=r"after row \d{4,}: "):
+            rows(file)
+
+    def test_a_parquet_file_that_is_none(self, tmp_path: Path) -> None:
+        with pytest.raises(Failure, match="Parquet"):
+            rows(text_file(tmp_path, "c.parquet", "not parquet"))
+
+
+class TestHeader:
+    def test_a_name_given_twice_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidInput) as refusal:
+            rows(text_file(tmp_path, "c.csv", "value, value\n1,2\n"))
+        assert refusal.value.violations[0].rule == "distinct-columns"
+
+    def test_columns_that_no_claim_has_are_noted(self, tmp_path: Path) -> None:
+        claims = ClaimsFile(text_file(tmp_path, "c.csv", f"{HEADER},colour\n{GOOD},red\n"), Mapped(), "L")
+        (row,) = claims.rows()
+        assert row.record["colour"] == "red"
+        assert claims.unknown == ["colour"]
+
+    def test_an_empty_file_has_no_rows(self, tmp_path: Path) -> None:
+        assert rows(text_file(tmp_path, "c.csv", "")) == []
+        assert rows(text_file(tmp_path, "c.jsonl", "\n\n")) == []
+
+    @pytest.mark.parametrize("name", ["c.xlsx", "c", "c.csv.zip", "c.parquet.gz.txt"])
+    def test_a_name_that_says_no_format(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(Failure, match="known are"):
+            ClaimsFile(text_file(tmp_path, name, ""), Mapped(), "L")
+
+
+class TestMapping:
+    def mapping(self, tmp_path: Path, body: object) -> Mapped:
+        file = tmp_path / "m.json"
+        file.write_text(json.dumps(body))
+        return read_mapping(file)
+
+    def test_columns_become_fields_and_constants_fill_in(self, tmp_path: Path) -> None:
+        mapped = self.mapping(
+            tmp_path,
+            {
+                "columns": {"Date": "snap", "Close": "value", "Feed": "source"},
+                "constants": {"currency": "USD", "source": "acme"},
+            },
+        )
+        file = text_file(
+            tmp_path, "c.csv", "Date,Close,Open,Feed\n2026-01-05,1.10,9,\n2026-01-06,1.2,9,ecb\n"
+        )
+        first, second = rows(file, mapped.with_constants(reference_data_id="X", source=None))
+        assert own(first) == {**FIELDS, "source": "acme", "currency": "USD"}
+        assert own(second)["source"] == "ecb"
+
+    def test_a_column_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
+        mapped = self.mapping(tmp_path, {"columns": {"Date": "snap"}})
+        with pytest.raises(InvalidInput) as refusal:
+            rows(text_file(tmp_path, "c.csv", "date\n2026-01-05\n"), mapped)
+        assert refusal.value.violations[0].rule == "column"
+
+    @pytest.mark.parametrize(
+        ("body", "rule"),
+        [
+            ({"columns": {"a": "colour"}}, "known-field"),
+            ({"constants": {"record_id": "1"}}, "known-field"),
+            ({"columns": {"a": "value", "b": "value"}}, "distinct"),
+            ({"columns": ["a"]}, "object"),
+            ({"column": {}}, "known-field"),
+            ([], "known-field"),
+        ],
+    )
+    def test_a_mapping_that_is_wrong_names_the_rule(self, tmp_path: Path, body: object, rule: str) -> None:
+        with pytest.raises(InvalidInput) as refusal:
+            self.mapping(tmp_path, body)
+        assert {v.rule for v in refusal.value.violations} == {rule}
+
+
+def test_record_ids_sort_as_text_as_rows_do() -> None:
+    identities = [record_id("L:x", n) for n in (1, 9, 10, 99_999, 123_456_789)]
+    assert sorted(identities) == identities
+    assert [row_number(i) for i in identities] == [1, 9, 10, 99_999, 123_456_789]
