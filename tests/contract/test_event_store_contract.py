@@ -305,6 +305,12 @@ def test_what_was_published_last_is_the_decision_that_neighbours_see(store: Even
     assert list(store.neighbours([(EUR, snap(1))])[EUR, snap(1)].before) == [(FIRST, Decimal("3.0"), False)]
 
 
+def test_a_value_set_by_a_person_is_what_neighbours_see_whatever_is_decided_later(store: EventStore) -> None:
+    later = reconciled("suspect", "3.0", pinned="2.5")
+    store.append([value_append(0, published("2.5"), later)])
+    assert list(store.neighbours([(EUR, snap(1))])[EUR, snap(1)].before) == [(FIRST, Decimal("2.5"), True)]
+
+
 def test_snaps_that_differ_by_a_nanosecond_are_neighbours(store: EventStore) -> None:
     from qis.domain.snap import Snap
 

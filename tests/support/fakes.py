@@ -126,8 +126,9 @@ class MemoryEventStore:
             self.official.setdefault(_key(data), []).append(event)
             self.decisions[_key(data)] = ("official", Decimal(data["value"]))
         elif event.type == ev.DATA_RECONCILED:
-            value = data["value"]
-            self.decisions[_key(data)] = (data["status"], None if value is None else Decimal(value))
+            pinned = data.get("pinned")
+            status, value = (data["status"], data["value"]) if pinned is None else ("official", pinned)
+            self.decisions[_key(data)] = (status, None if value is None else Decimal(value))
         elif event.type == ev.QUALITY_ISSUE_DETECTED:
             issue_id = UUID(data["issue_id"])
             self.issues[issue_id] = Issue(*_key(data), data["gate"])

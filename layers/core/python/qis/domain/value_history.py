@@ -142,6 +142,8 @@ class ValueHistory:
         body = decision.as_json()
         if self.decision is not None and _same(self.decision, body):
             return decision, []
+        if self.pinned is not None:
+            body["pinned"] = decimal_text(self.pinned)
         out = [ev.NewEvent(ev.DATA_RECONCILED, {**self._subject(), **body})]
         if decision.status is Status.OFFICIAL:
             if self.issue is not None and self.issue.kind == "suspect":

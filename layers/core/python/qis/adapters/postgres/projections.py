@@ -131,15 +131,16 @@ def _official_row(placed: Placed) -> dict[str, Any]:
 
 
 def _decisions(connection: Connection, placed: Sequence[Placed], table: str) -> None:
-    """The last word on each value: what reconciliation said, or what was published over it."""
+    """The last word on each value: what reconciliation said, or what was published over it. A value set by
+    a person stands, whatever reconciliation says of it later."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for p in placed:
-        official = p.type in OFFICIAL
+        standing = p.data["value"] if p.type in OFFICIAL else p.data.get("pinned")
         row = {
             "id": p.data["reference_data_id"],
             "ns": _snap_ns(p.data),
-            "status": "official" if official else p.data["status"],
-            "value": p.data["value"],
+            "status": p.data["status"] if standing is None else "official",
+            "value": p.data["value"] if standing is None else standing,
         }
         rows[row["id"], row["ns"]] = row
     connection.execute(_DECIDE.format(table=table), (json.dumps(list(rows.values())),))
