@@ -79,3 +79,26 @@ def test_without_its_partition_an_event_is_kept_in_the_default_one_and_counted(
 def test_a_senseless_number_of_months_is_refused(database: FreshDatabase, ahead: int) -> None:
     with pytest.raises(psycopg.errors.RaiseException, match="0 to 24"):
         database.app.connect().execute("SELECT ensure_event_partitions(now(), %s)", (ahead,))
+
+
+def test_events_caught_by_the_default_partition_move_to_their_month_once_it_is_made(
+    database: FreshDatabase,
+) -> None:
+    """Otherwise the month could never be made, and the relay, which makes it, would never run again."""
+    store = PostgresEventStore(database.app)
+    store.append([value_append(0, ingested(claim()), ingested(claim("beta")))])
+    with database.connect() as owner:
+        before = owner.execute("SELECT e::text FROM events e ORDER BY position").fetchall()
+        month = partition_of_newest(owner)
+        owner.execute(f"CREATE TABLE kept AS SELECT * FROM {month}")
+        owner.execute(f"DROP TABLE {month}")
+        owner.execute("INSERT INTO events OVERRIDING SYSTEM VALUE SELECT * FROM kept")
+        assert partition_of_newest(owner) == "events_default"
+        moment = owner.execute("SELECT recorded_at FROM events LIMIT 1").fetchone()
+        assert moment is not None
+        made = database.app.connect().execute("SELECT ensure_event_partitions(%s, 0)", moment)
+        assert made.fetchone() == (1,)
+        assert partition_of_newest(owner) == month
+        assert owner.execute("SELECT count(*) FROM events_default").fetchone() == (0,)
+        assert owner.execute("SELECT e::text FROM events e ORDER BY position").fetchall() == before
+    assert not store.append([value_append(2, ingested(claim("gamma")))])
