@@ -21,7 +21,7 @@ from qis.domain.claims import OPTIONAL, REQUIRED
 from qis.domain.errors import InvalidInput, Violation, refuse, shown
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped] # it publishes no types
+    import pyarrow as pa
 
 FIELDS = frozenset(REQUIRED | OPTIONAL) - {"correlation_id", "record_id"}
 """What a file may say of a claim; the other two say which row of which load it is."""

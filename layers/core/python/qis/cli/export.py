@@ -15,7 +15,7 @@ from qis.domain.numbers import MAX_DIGITS, MAX_SCALE
 from qis.domain.snap import parse_instant
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped] # it publishes no types
+    import pyarrow as pa
 
 Value = Mapping[str, Any]
 SCORES = ("accuracy", "completeness", "timeliness", "consistency", "composite")
