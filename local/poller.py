@@ -308,7 +308,7 @@ def passes(record: Record, filters: Sequence[Mapping[str, Any]]) -> bool:
     return decoded and any(matches(pattern, shown) for pattern in filters)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def _decoded(data: str) -> tuple[bool, Any]:
     """Whether a record's data is JSON, and what it says; kept, since several sources read one stream."""
     try:

@@ -14,18 +14,21 @@ STREAM, SHARD = "stream", "shardId-000000000000"
 
 @pytest.fixture
 def kinesis() -> Iterator[Any]:
-    from ministack.services import kinesis  # type: ignore[import-untyped]  # ships no types
+    from ministack.services import (  # type: ignore[import-untyped]  # ships no types
+        eventbridge,
+        kinesis,
+    )
 
     from local.aws_server import install
 
-    before = (kinesis._expire_records, kinesis._expire_iterators)
+    before = (kinesis._expire_records, kinesis._expire_iterators, eventbridge._events_log_list)
     install()
     kinesis._create_stream({"StreamName": STREAM, "ShardCount": 1})
     try:
         yield kinesis
     finally:
         kinesis.reset()
-        kinesis._expire_records, kinesis._expire_iterators = before
+        kinesis._expire_records, kinesis._expire_iterators, eventbridge._events_log_list = before
 
 
 def _put(kinesis: Any, count: int) -> None:
@@ -75,3 +78,12 @@ def test_old_iterators_are_forgotten_and_young_ones_kept(kinesis: Any) -> None:
     kinesis._expire_iterators()
     assert [key[-1] for key in iterators] == [young]
     assert old != young
+
+
+def test_the_bus_keeps_no_event_after_it_was_dispatched(kinesis: Any) -> None:
+    from ministack.services import eventbridge
+
+    entry = {"Source": "test", "DetailType": "t", "Detail": "{}"}
+    answer = json.loads(eventbridge._put_events({"Entries": [entry]})[2])
+    assert answer["FailedEntryCount"] == 0
+    assert "entries" not in eventbridge._events_log
