@@ -138,8 +138,8 @@ def _check_semantics(body: Mapping[str, Any], series: Series) -> None:
     semantics = series.semantics
     currency = body.get("currency")
     if currency is not None and currency != semantics.currency:
-        wanted = f"the series is in {semantics.currency}"
-        raise refuse("currency", check_currency(currency, "currency"), "series-currency", wanted)
+        code = check_currency(currency, "currency")
+        raise refuse("currency", code, "series-currency", f"the series is in {semantics.currency}")
     for field, wanted in (("unit", semantics.unit), ("attribute", semantics.attribute)):
         value = body.get(field)
         if value is not None and value != wanted:
