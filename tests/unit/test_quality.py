@@ -1,0 +1,149 @@
+"""Quality follows decisions: it keeps facts, opens findings once, and resolves what arrives."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from qis.application.quality import Quality
+from qis.application.relay import backbone_record
+from qis.domain import events as ev
+from qis.domain.errors import Conflict
+from qis.domain.snap import Snap
+from tests.support.builders import EUR, FIXING, append, catalogue, daily, reconciled, rules, series, snap
+from tests.support.fakes import FixedCatalogue, MemoryEventStore, MemoryFacts
+
+
+class World:
+    """Decisions go in as the backbone brings them; findings come out."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.store = MemoryEventStore()
+        self.log = MemoryEventStore()
+        self.facts = MemoryFacts()
+        kept = catalogue([series(), daily()], [rules(stale_after=3, **changes)])
+        self.quality = Quality(self.store, FixedCatalogue(kept), self.facts)
+
+    def decide(self, at: Snap, id_: str = EUR, **claims: str) -> dict[str, Any]:
+        used = [{"source": s, "claim_id": "0", "value": v} for s, v in claims.items()]
+        event = reconciled("official", "1", at, id_, sources_used=used)
+        stream = ev.value_stream(id_, at.text)
+        version = self.log.versions([stream]).get(stream, 0)
+        self.log.append([append(stream, version, event)])
+        found: dict[str, Any] = json.loads(backbone_record(self.log.log[-1])[1])
+        return found
+
+    def findings(self) -> list[tuple[str, str, str | None]]:
+        return [
+            (e.data["kind"], e.data["snap"], e.data["source"])
+            for e in self.store.log
+            if e.type == ev.QUALITY_ISSUE_DETECTED
+        ]
+
+    def open(self) -> int:
+        return sum(status == "open" for status in self.store.issue_status.values())
+
+
+def fixing(day: int) -> Snap:
+    snap_time = daily().semantics.snap_time
+    assert snap_time is not None
+    return snap_time.on(date(2026, 1, day))
+
+
+def test_a_stale_source_is_found_once_however_the_decisions_are_batched() -> None:
+    found = []
+    for size in (1, 2, 6):
+        world = World()
+        events = [world.decide(snap(n), alpha="1.1", beta=f"1.{n}") for n in range(6)]
+        for start in range(0, 6, size):
+            world.quality.follow(events[start : start + size])
+        found.append(world.findings())
+    assert found == [[("stale", snap(2).text, "alpha")]] * 3
+
+
+def test_decisions_delivered_again_or_late_find_nothing_new() -> None:
+    world = World()
+    events = [world.decide(snap(n), alpha="1.1", beta=f"1.{n}") for n in range(4)]
+    world.quality.follow(events)
+    before = len(world.store.log)
+    assert world.quality.follow(events) == 0
+    assert world.quality.follow(events[:2]) == 0
+    assert len(world.store.log) == before
+
+
+def test_claims_that_did_not_carry_the_value_count_for_their_source_too() -> None:
+    world = World()
+    for number in range(3):
+        event = world.decide(snap(number), beta=f"1.{number}")
+        event["data"]["sources_rejected"] = [
+            {"source": "alpha", "value": "9", "rule": "outside-tolerance"},
+            {"source": "beta", "value": "7", "rule": "superseded"},
+        ]
+        world.quality.follow([event])
+    assert world.findings() == [("stale", snap(2).text, "alpha")]
+
+
+def test_a_session_that_was_passed_over_is_missing_and_resolved_when_it_arrives() -> None:
+    world = World()
+    world.quality.follow(
+        [world.decide(fixing(5), FIXING, alpha="1"), world.decide(fixing(7), FIXING, alpha="2")]
+    )
+    assert world.findings() == [("missing", fixing(6).text, None)]
+    assert world.open() == 1
+    world.quality.follow([world.decide(fixing(6), FIXING, alpha="3")])
+    assert world.open() == 0
+    assert world.store.log[-1].type == ev.QUALITY_ISSUE_RESOLVED
+
+
+def test_other_events_of_the_backbone_are_passed_over() -> None:
+    world = World()
+    event = {**world.decide(snap(0), alpha="1"), "type": ev.DATA_PUBLISHED}
+    assert world.quality.follow([event]) == 0
+    assert world.facts.last() == {}
+
+
+def test_the_schedule_misses_what_should_be_there_by_now_once() -> None:
+    world = World(timely_within="PT1H")
+    world.quality.follow([world.decide(fixing(5), FIXING, alpha="1")])
+    due = fixing(6).moment + timedelta(hours=1)
+    world.quality.scheduled(due - timedelta(seconds=1))
+    assert world.findings() == []
+    world.quality.scheduled(due)
+    world.quality.scheduled(due + timedelta(hours=1))
+    assert world.findings() == [("missing", fixing(6).text, None)]
+
+
+def test_the_schedule_publishes_metrics_of_live_series_only() -> None:
+    world = World()
+    world.quality.follow([world.decide(snap(0), EUR, alpha="1")])
+    world.facts.scores[EUR] = [(snap(0), {"accuracy": "0.5000", "completeness": "1.0000"})]
+    world.quality.scheduled(datetime(2026, 1, 6, tzinfo=UTC))
+    (event,) = world.store.streams[ev.metrics_stream(EUR)]
+    assert event.type == ev.QUALITY_METRICS_CALCULATED
+    assert event.data["values"] == 1
+    assert event.data["scores"]["accuracy"] == "0.5000"
+    assert event.data["scores"]["composite"] == "0.7500"
+    world.quality.scheduled(datetime(2026, 3, 6, tzinfo=UTC))
+    assert len(world.store.streams[ev.metrics_stream(EUR)]) == 1, "the series has been silent for a month"
+
+
+def test_metrics_of_a_window_without_official_values_have_no_scores() -> None:
+    world = World()
+    world.quality.follow([world.decide(snap(0), EUR, alpha="1")])
+    world.quality.scheduled(datetime(2026, 1, 6, tzinfo=UTC))
+    (event,) = world.store.streams[ev.metrics_stream(EUR)]
+    assert event.data["values"] == 0
+    assert set(event.data["scores"].values()) == {None}
+
+
+def test_a_finding_is_closed_by_a_person_once() -> None:
+    world = World()
+    world.quality.follow([world.decide(snap(n), alpha="1.1", beta=f"1.{n}") for n in range(3)])
+    ((issue_id, issue),) = world.store.issues.items()
+    world.quality.close(issue_id, issue, ev.QUALITY_REJECTED, "ann", "request", "known outage")
+    assert world.store.issue_status[issue_id] == "rejected"
+    with pytest.raises(Conflict):
+        world.quality.close(issue_id, issue, ev.QUALITY_APPROVED, "ann", "request", "again")
