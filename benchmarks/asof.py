@@ -36,8 +36,8 @@ ORDER BY stream, version DESC
 def run(given: Mapping[str, object] | None = None) -> Document:
     """The document. Options ``quick`` and ``data``."""
     options = Options.of(given or {})
-    rounds, pairs = (2, 20) if options.quick else (7, 1_000)
-    series = {1: 20, 10: 10, 20: 2} if options.quick else {1: 1_000, 10: 500, 1_000: 20}
+    rounds, pairs = (2, 20) if options.quick else (7, 500)
+    series = {1: 20, 10: 10, 20: 2} if options.quick else {1: 1_000, 10: 200, 1_000: 5}
     with (
         parts.folder(options) as home,
         parts.postgres(home, options) as server,
