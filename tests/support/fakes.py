@@ -188,6 +188,9 @@ class FixedCatalogue:
     def current(self) -> Catalogue:
         return self.catalogue
 
+    def newest(self) -> Catalogue:
+        return self.catalogue
+
 
 class LogCatalogue:
     """``CatalogueReader`` over the log of a ``MemoryEventStore``."""
@@ -212,6 +215,9 @@ class LogCatalogue:
             revision += 1
         active = {name: s.active for name, s in sources.items()}
         return Catalogue(revision, series, sources, rules, active)
+
+    def newest(self) -> Catalogue:
+        return self.current()
 
 
 class MemoryRawStore:

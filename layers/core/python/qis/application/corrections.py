@@ -44,7 +44,7 @@ class Corrections:
             InvalidInput: snap, value or reason break a rule.
             Conflict: there is nothing to restate; see ``ValueHistory.restate``.
         """
-        series = self._catalogue.current().series.get(reference_data_id)
+        series = self._catalogue.newest().series.get(reference_data_id)
         if series is None:
             raise NotFound(f"series {reference_data_id} is not registered", "unknown-series")
         at = parse_snap(snap, series.semantics.snap_time)

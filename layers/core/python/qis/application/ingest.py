@@ -37,6 +37,8 @@ ATTEMPTS = 8
 MAX_BYTES = 65_536
 """Largest claim record; a claim is a few hundred bytes."""
 MAX_REST_CLAIMS = 10_000
+_UNKNOWN = frozenset({"known-series", "known-source", "active-source"})
+"""Rules that a change of the catalogue may have made good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +192,10 @@ class Ingest:
         """Outcomes by index in the batch, and apart from them those of redelivered records, which count
         for nothing."""
         upload = self._uploads.submit(self._raw.put, [d.payload for d in batch])
-        catalogue = self._catalogue.current()
-        outcomes: dict[int, Outcome] = {}
-        accepted: list[_Accepted] = []
-        for index, delivery in enumerate(batch):
-            taken = _examine(index, delivery, catalogue)
-            if isinstance(taken, Outcome):
-                outcomes[index] = taken
-            else:
-                accepted.append(taken)
+        outcomes, accepted = _examine_all(batch, self._catalogue.current())
+        if any(v["rule"] in _UNKNOWN for o in outcomes.values() for v in o.violations):
+            # It may have been registered a moment ago, and for these very claims.
+            outcomes, accepted = _examine_all(batch, self._catalogue.newest())
         uri = upload.result()
         waiting = list(outcomes.values())
         # Most claims are the first on their snap: assume it, and read only the streams that exist already.
@@ -244,6 +241,21 @@ def _decide(
         submitter = actor or f"feed:{item.claim.source}"
         appends.append(Append(stream, version, (_event(item, uri),), submitter, item.load_id))
     return appends, outcomes, repeated
+
+
+def _examine_all(
+    batch: Sequence[Delivery], catalogue: Catalogue
+) -> tuple[dict[int, Outcome], list[_Accepted]]:
+    """Refusals by index in the batch, and the valid claims."""
+    outcomes: dict[int, Outcome] = {}
+    accepted: list[_Accepted] = []
+    for index, delivery in enumerate(batch):
+        taken = _examine(index, delivery, catalogue)
+        if isinstance(taken, Outcome):
+            outcomes[index] = taken
+        else:
+            accepted.append(taken)
+    return outcomes, accepted
 
 
 def _examine(index: int, delivery: Delivery, catalogue: Catalogue) -> _Accepted | Outcome:

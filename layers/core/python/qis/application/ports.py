@@ -138,7 +138,13 @@ class Catalogue:
 class CatalogueReader(Protocol):
     """The catalogue, read again only when it changed."""
 
-    def current(self) -> Catalogue: ...
+    def current(self) -> Catalogue:
+        """The catalogue as it was a moment ago: cheap, and right for all that is known for longer."""
+        ...
+
+    def newest(self) -> Catalogue:
+        """The catalogue as it is now: for what ``current`` does not know."""
+        ...
 
 
 class RawStore(Protocol):

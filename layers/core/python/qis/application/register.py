@@ -27,7 +27,7 @@ class Register:
                 values mean (rule ``semantics-fixed``): that is another series.
         """
         series = parse_series(body)
-        catalogue = self._catalogue.current()
+        catalogue = self._catalogue.newest()
         if series.rules not in catalogue.rules:
             raise refuse("rules", series.rules, "known-rules", "is not a registered rule set")
         before = catalogue.series.get(series.reference_data_id)

@@ -49,3 +49,8 @@ class PostgresCatalogue:
             self._kept = Catalogue(row[0], series, sources, rules, active)
         self._checked = now
         return self._kept
+
+    def newest(self) -> Catalogue:
+        """See ``CatalogueReader.newest``."""
+        self._checked = float("-inf")
+        return self.current()
