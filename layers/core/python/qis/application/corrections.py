@@ -8,13 +8,19 @@ from uuid import UUID
 
 from qis.application.ports import CatalogueReader, EventStore, Issue
 from qis.application.quality import Quality
-from qis.application.reconcile import Reconciler, Seed, Trigger
-from qis.domain.errors import NotFound
+from qis.application.reconcile import ACTOR, Reconciler, Seed, Trigger
+from qis.domain.errors import Conflict, NotFound
 from qis.domain.events import QUALITY_APPROVED, QUALITY_REJECTED, NewEvent
 from qis.domain.numbers import parse_decimal
-from qis.domain.reconciliation import check_proposal
+from qis.domain.reconciliation import Reference, check_proposal
+from qis.domain.rules import RuleSet
 from qis.domain.series import check_text, check_value
 from qis.domain.snap import Snap, parse_snap
+from qis.domain.value_history import ValueHistory
+
+
+class Overtaken(Conflict):
+    """Claims or rules that came since lead to another value than the one that was waiting."""
 
 
 class Corrections:
@@ -64,15 +70,28 @@ class Corrections:
 
         Raises:
             NotFound: no such exception.
+            Overtaken: the value is not what would be decided now; it has been decided anew.
             Conflict, FourEyes: see ``ValueHistory.approve``.
         """
         issue = self._issue(issue_id)
         if not issue.gate:
             return self._close(issue_id, issue, QUALITY_APPROVED, actor, correlation_id, "acknowledged")
-        return self._run(
-            _trigger(issue, actor, correlation_id),
-            lambda history, rules, _: history.approve(issue_id, actor, rules),
-        )
+
+        def approval(
+            history: ValueHistory, rules: RuleSet, references: Sequence[Reference]
+        ) -> list[NewEvent]:
+            events = history.approve(issue_id, actor, rules)
+            if history.issue is not None and history.issue.kind == "suspect":
+                _, since = history.reconcile(rules, references)
+                if since:
+                    raise Overtaken("claims or rules that came since lead to another decision")
+            return events
+
+        try:
+            return self._run(_trigger(issue, actor, correlation_id), approval)
+        except Overtaken:
+            self._reconciler.run([_trigger(issue, ACTOR, correlation_id)])
+            raise
 
     def reject(self, issue_id: UUID, reason: object, actor: str, correlation_id: str) -> dict[str, Any]:
         """Refuse a waiting value; its claims no longer count.
