@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ def bootstrap() -> Router:
     operations = ReadOperations(Queries(PostgresReads(database), clock), cache_, clock)
     keys = partial(fetch_jwks, env.jwks_url)
     authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
+    gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
     return Router("query", contract(), operations.handlers(), authenticator, uuid4, _fault)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from functools import cache
@@ -30,6 +31,7 @@ def bootstrap() -> Reconciler:
     """The use case with its adapters, once per process."""
     env = ReconcileEnvironment.read(os.environ)
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-reconcile")
+    gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
     return Reconciler(PostgresEventStore(database), PostgresCatalogue(database, time.monotonic))
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from qis.adapters.postgres.event_store import PostgresEventStore
-from qis.application.ports import EventStore, Issue, Neighbours, Outcome
+from qis.application.ports import EventStore, Issue, KnownClaims, Neighbours, Outcome
 from qis.domain import events as ev
 from tests.support.builders import (
     EUR,
@@ -75,6 +75,19 @@ def note(number: int) -> ev.NewEvent:
 def numbers(store: EventStore, stream: str) -> list[int]:
     loaded = store.load([stream])
     return [e.data["number"] for e in loaded[stream].events] if stream in loaded else []
+
+
+def test_claims_of_a_stream_come_with_their_records_and_its_version(store: EventStore) -> None:
+    mine = claim()
+    assert not store.append([value_append(0, ingested(mine, record_id="r-1"), note(1))])
+    stream = ev.value_stream(mine.reference_data_id, mine.snap.text)
+    assert store.claims([stream, "value:none@x"]) == {stream: KnownClaims(2, {mine.claim_id: "r-1"})}
+
+
+def test_a_stream_without_claims_has_a_version_all_the_same(store: EventStore) -> None:
+    assert not store.append([append("series:X", 0, note(1))])
+    assert store.claims(["series:X"]) == {"series:X": KnownClaims(1, {})}
+    assert store.claims([]) == {}
 
 
 # append and load ---------------------------------------------------------------------------------

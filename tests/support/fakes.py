@@ -17,6 +17,7 @@ from qis.application.ports import (
     Catalogue,
     DeadLetter,
     Issue,
+    KnownClaims,
     Loaded,
     Neighbours,
     Outcome,
@@ -76,6 +77,19 @@ class MemoryEventStore:
             else:
                 found[stream] = loaded
         return found
+
+    def claims(self, streams: Collection[str]) -> Mapping[str, KnownClaims]:
+        return {
+            stream: KnownClaims(
+                loaded.version,
+                {
+                    e.data["claim_id"]: e.data["record_id"]
+                    for e in loaded.events
+                    if e.type == ev.DATA_INGESTED
+                },
+            )
+            for stream, loaded in self.load(streams).items()
+        }
 
     def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
         kept = self.snapshots.get(stream)

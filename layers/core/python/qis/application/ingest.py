@@ -16,7 +16,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from qis.application.ports import (
-    EMPTY,
+    NO_CLAIMS,
     Append,
     Catalogue,
     CatalogueReader,
@@ -24,7 +24,7 @@ from qis.application.ports import (
     DeadLetter,
     DeadLetters,
     EventStore,
-    Loaded,
+    KnownClaims,
     Outcome,
     RawStore,
     Receipts,
@@ -198,11 +198,10 @@ class Ingest:
             outcomes, accepted = _examine_all(batch, self._catalogue.newest())
         uri = upload.result()
         waiting = list(outcomes.values())
-        # Most claims are the first on their snap: assume it, and read only the streams that exist already.
-        loaded: Mapping[str, Loaded] = {}
         repeated: dict[int, Outcome] = {}
         for _ in range(ATTEMPTS):
-            appends, decided, again = _decide(accepted, loaded, uri, actor)
+            stored = self._store.claims({a.stream for a in accepted})
+            appends, decided, again = _decide(accepted, stored, uri, actor)
             lost = self._store.append(appends, [*waiting, *decided.values()])
             outcomes |= {i: o for i, o in decided.items() if o.stream not in lost}
             repeated |= {i: o for i, o in again.items() if o.stream not in lost}
@@ -210,12 +209,11 @@ class Ingest:
                 return outcomes, repeated
             waiting = []
             accepted = [a for a in accepted if a.stream in lost]
-            loaded = self._store.load(lost)
         raise Contended(f"{len(accepted)} claims lost to other writers {ATTEMPTS} times")
 
 
 def _decide(
-    accepted: Iterable[_Accepted], loaded: Mapping[str, Loaded], uri: str, actor: str | None
+    accepted: Iterable[_Accepted], stored: Mapping[str, KnownClaims], uri: str, actor: str | None
 ) -> tuple[list[Append], dict[int, Outcome], dict[int, Outcome]]:
     """Appends and outcomes of valid claims, given what their streams hold, and the redelivered ones."""
     appends: list[Append] = []
@@ -225,11 +223,8 @@ def _decide(
     for item in accepted:
         stream, claim_id = item.stream, item.claim.claim_id
         if stream not in heads:
-            found = loaded.get(stream, EMPTY)
-            claims = {
-                e.data["claim_id"]: e.data["record_id"] for e in found.events if e.type == DATA_INGESTED
-            }
-            heads[stream] = found.version, claims
+            found = stored.get(stream, NO_CLAIMS)
+            heads[stream] = found.version, dict(found.records)
         version, known = heads[stream]
         if claim_id in known:
             into = outcomes if known[claim_id] != item.record_id else repeated

@@ -69,6 +69,17 @@ EMPTY = Loaded(0, ())
 
 
 @dataclass(frozen=True, slots=True)
+class KnownClaims:
+    """Claims that a stream holds, each with the record that brought it, and the stream's version."""
+
+    version: int
+    records: Mapping[str, str]
+
+
+NO_CLAIMS = KnownClaims(0, {})
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbours:
     """Decisions around a snap: what its move is measured against, and who is measured against it."""
 
@@ -96,6 +107,10 @@ class EventStore(Protocol):
 
     def load_recent(self, streams: Collection[str], snapshot_format: int) -> Mapping[str, Loaded]:
         """As ``load``, but from the last snapshot of this format on, where there is one."""
+        ...
+
+    def claims(self, streams: Collection[str]) -> Mapping[str, KnownClaims]:
+        """Claims of streams without the rest of their events; a stream that does not exist is left out."""
         ...
 
     def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:

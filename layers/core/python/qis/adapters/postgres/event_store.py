@@ -24,8 +24,8 @@ from uuid import UUID
 
 from qis.adapters.postgres import projections
 from qis.adapters.postgres.connection import Database
-from qis.application.ports import Append, Issue, Loaded, Neighbours, Outcome
-from qis.domain.events import VERSIONS, Event, Position, upcast
+from qis.application.ports import Append, Issue, KnownClaims, Loaded, Neighbours, Outcome
+from qis.domain.events import DATA_INGESTED, VERSIONS, Event, Position, upcast
 from qis.domain.snap import Snap
 
 if TYPE_CHECKING:
@@ -63,6 +63,16 @@ CROSS JOIN LATERAL (
 ) e
 ORDER BY stream, version
 """  # noqa: S608 - the only thing interpolated is the constant list of columns
+
+_CLAIMS = """
+SELECT h.stream, h.version, e.claim_id, e.record_id
+FROM stream_heads h
+LEFT JOIN LATERAL (
+    SELECT e.data ->> 'claim_id' AS claim_id, e.data ->> 'record_id' AS record_id FROM events e
+    WHERE e.stream = h.stream AND e.recorded_at >= h.first_at AND e.type = %s
+) e ON true
+WHERE h.stream IN (SELECT json_array_elements_text(%s::json))
+"""
 
 _KEEP_SNAPSHOT = """
 INSERT INTO stream_snapshots AS s (stream, version, state, taken_at)
@@ -183,6 +193,18 @@ class PostgresEventStore:
                 events = (*events, event)
             found[event.stream] = Loaded(event.version, events, None if at is None else (at, state))
         return found
+
+    def claims(self, streams: Collection[str]) -> Mapping[str, KnownClaims]:
+        """See ``EventStore.claims``."""
+        if not streams:
+            return {}
+        given = (DATA_INGESTED, json.dumps(list(streams)))
+        found: dict[str, tuple[int, dict[str, str]]] = {}
+        for stream, version, claim_id, record_id in self._database.connect().execute(_CLAIMS, given):
+            records = found.setdefault(stream, (version, {}))[1]
+            if claim_id is not None:
+                records[claim_id] = record_id
+        return {stream: KnownClaims(version, records) for stream, (version, records) in found.items()}
 
     def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
         """See ``EventStore.keep_snapshot``."""
