@@ -104,8 +104,8 @@ def test_point_several_and_page_equal_a_naive_scan_at_every_boundary(
         points = [reads.point(id_, s, known)[1] for s in SNAPS]
         assert [shown(p) for p in points] == wanted, known
         assert [shown(r) for r in reads.several([(id_, s) for s in SNAPS], known)] == wanted, known
-        page = {r.snap: shown(r) for r in reads.page(id_, SNAPS[0], UNTIL, known, None, 100)}
-        assert page == {s: w for s, w in zip(SNAPS, wanted, strict=True) if w is not None}, known
+        page = [(r.snap, shown(r)) for r in reads.page(id_, SNAPS[0], UNTIL, known, None, 100)]
+        assert page == [(s, w) for s, w in zip(SNAPS, wanted, strict=True) if w is not None], known
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -125,6 +125,10 @@ def test_an_instant_is_the_same_whatever_offset_it_is_given_with(at: Snap, minut
     assert parse_instant(f"{wall.isoformat()}.{nanos:09}{sign}{hours:02}:{rest:02}", "snap") == at
 
 
+def test_a_naive_moment_is_no_snap() -> None:
+    assert broken(lambda: Snap.of(datetime(2026, 1, 5))) == [("snap", "aware-time")]  # noqa: DTZ001
+
+
 ZONES = sorted(z for z in available_timezones() if "/" in z and not z.startswith(("Etc/", "SystemV/")))
 
 
@@ -225,14 +229,18 @@ def test_any_text_is_a_duration_or_a_typed_refusal(text: str) -> None:
         assert parse_duration(duration_text(found), "max_staleness") == found
 
 
-@given(st.integers(1, 10_000), st.none() | decimals().map(abs), st.none() | st.tuples(decimals(), decimals()))
+@given(
+    st.integers(1, 10_000),
+    st.none() | decimals().map(Decimal.copy_abs),
+    st.none() | st.tuples(decimals(), decimals()),
+)
 def test_a_rule_set_survives_its_event(
     count: int, move: Decimal | None, bounds: tuple[Decimal, Decimal] | None
 ) -> None:
     original = rules(
         7,
         min_sources=count,
-        max_move=None if move is None else decimal_text(move.copy_abs()),
+        max_move=None if move is None else decimal_text(move),
         range=None if bounds is None else [decimal_text(min(bounds)), decimal_text(max(bounds))],
         timely_within="PT90M",
         stale_after=count,
