@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from benchmarks import feed, parts, stored
 from benchmarks.common import Document, Options, Result, Rounds, against, document, main
+from benchmarks.library import Library, originated
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
 from qis.application.ports import Append
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 OURS = "event store"
 INSERT = "single INSERT and commit"
-LIBRARY = "eventsourcing 9, application recorder"
+LIBRARY = "eventsourcing 9, application recorder alone"
 PAGE = 500
 
 
@@ -35,7 +36,7 @@ class Contenders:
     store: PostgresEventStore
     follower: PostgresFollower
     insert: Connection
-    library: stored.Library
+    library: Library
 
 
 def run(given: Mapping[str, object] | None = None) -> Document:
@@ -67,7 +68,7 @@ def _contenders(server: parts.Postgres) -> Iterator[Contenders]:
         server.database("bench_events_insert")
         insert = stack.enter_context(contextlib.closing(server.connect("bench_events_insert")))
         target = server.database("bench_events_library", migrated=False)
-        library = stack.enter_context(contextlib.closing(stored.Library(target, ordered=True)))
+        library = stack.enter_context(contextlib.closing(Library(target, ordered=True)))
         follower = PostgresFollower(database.connect(), "benchmark")
         yield Contenders(PostgresEventStore(database), follower, insert, library)
 
@@ -88,7 +89,7 @@ def _appends(
         work: dict[str, list[Callable[[], object]]] = {
             OURS: [partial(contenders.store.append, batch) for batch in batches],
             INSERT: [partial(stored.insert_rows, contenders.insert, stored.with_json(r)) for r in rows],
-            LIBRARY: [partial(contenders.library.append, stored.originated(r)) for r in rows],
+            LIBRARY: [partial(contenders.library.record, originated(r)) for r in rows],
         }
         for name, calls in work.items():
             gc.collect()

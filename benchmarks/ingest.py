@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import feed, parts, stored
 from benchmarks.common import Document, Options, Result, Rounds, against, document, main
+from benchmarks.library import Library, domain_events, originated
 from local.aws import AwsServer
 from qis.adapters.postgres.event_store import PostgresEventStore
 
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 OURS = "ingest handler"
 COPY = "psycopg COPY of the same rows"
 COPY_TEXT = "COPY of the same rows, already rendered"
-LIBRARY = "eventsourcing 9, aggregate recorder"
-LIBRARY_ORDERED = "eventsourcing 9, application recorder"
+LIBRARY = "eventsourcing 9, event store on the application recorder"
+LIBRARY_RECORDER = "eventsourcing 9, application recorder alone"
+LIBRARY_UNORDERED = "eventsourcing 9, aggregate recorder alone"
 
 
 def run(given: Mapping[str, object] | None = None) -> Document:
@@ -62,8 +64,9 @@ class Contenders:
     log: Connection
     copy: Connection
     copy_text: Connection
-    library: stored.Library
-    library_ordered: stored.Library
+    library: Library
+    library_recorder: Library
+    library_unordered: Library
 
 
 @contextlib.contextmanager
@@ -84,15 +87,15 @@ def _contenders(server: parts.Postgres, aws: AwsServer, ids: Sequence[str]) -> I
             stack.enter_context(contextlib.closing(server.connect(name)))
             for name in ("bench_ingest", "bench_ingest_copy", "bench_ingest_copy_text")
         )
-        library, ordered = (
+        libraries = (
             stack.enter_context(
                 contextlib.closing(
-                    stored.Library(server.database(f"bench_ingest_{name}", migrated=False), ordered=o)
+                    Library(server.database(f"bench_ingest_{name}", migrated=False), ordered=o)
                 )
             )
-            for name, o in (("library", False), ("library_ordered", True))
+            for name, o in (("store", True), ("recorder", True), ("unordered", False))
         )
-        yield Contenders(server, parts.handler("ingest"), log, copy, copy_text, library, ordered)
+        yield Contenders(server, parts.handler("ingest"), log, copy, copy_text, *libraries)
 
 
 def _measure(
@@ -127,16 +130,17 @@ def _round(contenders: Contenders, events: Sequence[dict[str, Any]], taken: dict
     runs = [rows[i : i + feed.BATCH] for i in range(0, len(rows), feed.BATCH)]
     timed(COPY, partial(stored.copy_rows, contenders.copy), [stored.with_json(r) for r in runs])
     timed(COPY_TEXT, partial(stored.copy_text, contenders.copy_text), [stored.as_text(r) for r in runs])
-    originated = [stored.originated(r) for r in runs]
-    timed(LIBRARY, contenders.library.append, originated)
-    timed(LIBRARY_ORDERED, contenders.library_ordered.append, originated)
+    timed(LIBRARY, contenders.library.put, [domain_events(r) for r in runs])
+    known = [originated(r) for r in runs]
+    timed(LIBRARY_RECORDER, contenders.library_recorder.record, known)
+    timed(LIBRARY_UNORDERED, contenders.library_unordered.record, known)
 
 
 def _results(mix: feed.Mix, taken: Mapping[str, Rounds], n: int) -> list[Result]:
     metric = f"ingest, {mix.name}"
     return [
         against(metric, "records/s", n, taken[OURS], name, taken[name])
-        for name in (COPY, COPY_TEXT, LIBRARY, LIBRARY_ORDERED)
+        for name in (COPY, COPY_TEXT, LIBRARY, LIBRARY_RECORDER, LIBRARY_UNORDERED)
     ]
 
 

@@ -1,18 +1,12 @@
-"""Baselines that store events: COPY on a table like ours, and the library `eventsourcing`."""
+"""Baselines that store events in a table like ours: COPY, and single inserts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from uuid import NAMESPACE_URL, UUID, uuid5
-
-from local.postgres import OWNER
-from qis.adapters.postgres.connection import Target
 
 if TYPE_CHECKING:
-    from eventsourcing.persistence import Notification, StoredEvent
-    from eventsourcing.postgres import PostgresAggregateRecorder, PostgresDatastore
     from psycopg import Connection
 
 Row = tuple[Any, ...]
@@ -77,65 +71,3 @@ def _plain(value: object) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
-
-
-class Library:
-    """A recorder of the library `eventsourcing`. Not ordered: its aggregate recorder, without the global
-    order that followers need. Ordered: its application recorder, which locks the table for it."""
-
-    def __init__(self, target: Target, *, ordered: bool) -> None:
-        from eventsourcing.postgres import (
-            PostgresAggregateRecorder,
-            PostgresApplicationRecorder,
-            PostgresDatastore,
-        )
-
-        kind = PostgresApplicationRecorder if ordered else PostgresAggregateRecorder
-        self._datastore: PostgresDatastore = PostgresDatastore(
-            target.database, target.host, target.port, OWNER, "", originator_id_type="uuid"
-        )
-        self.recorder: PostgresAggregateRecorder = kind(
-            self._datastore, events_table_name="ordered_events" if ordered else "stored_events"
-        )
-        self.recorder.create_table()
-
-    def append(self, rows: Sequence[tuple[UUID, Row]]) -> None:
-        """Encode the state and store, committed."""
-        from eventsourcing.persistence import StoredEvent
-
-        events: list[StoredEvent] = [
-            StoredEvent(
-                originator_id=origin,
-                originator_version=row[4],
-                topic=row[1],
-                state=json.dumps(_state(row), separators=(",", ":")).encode(),
-            )
-            for origin, row in rows
-        ]
-        self.recorder.insert_events(events)
-
-    def notifications(self, start: int, limit: int) -> Sequence[Notification]:
-        """Events from a place on, in the global order; of an ordered library."""
-        from eventsourcing.persistence import ApplicationRecorder
-
-        assert isinstance(self.recorder, ApplicationRecorder)
-        return self.recorder.select_notifications(start, limit)
-
-    def close(self) -> None:
-        self._datastore.close()
-
-
-def originated(rows: Sequence[Row]) -> list[tuple[UUID, Row]]:
-    """Rows with the identity that the library knows their stream by."""
-    return [(uuid5(NAMESPACE_URL, row[3]), row) for row in rows]
-
-
-def _state(row: Row) -> dict[str, Any]:
-    return {
-        "type_version": row[2],
-        "stream": row[3],
-        "recorded_at": row[5].isoformat(),
-        "actor": row[6],
-        "correlation_id": row[7],
-        "data": row[9],
-    }

@@ -1,0 +1,120 @@
+"""The library `eventsourcing` on PostgreSQL, as a baseline: the same events, by three of its ways in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from eventsourcing.domain import DomainEvent
+from eventsourcing.persistence import (
+    DatetimeAsISO,
+    DecimalAsStr,
+    EventStore,
+    JSONTranscoder,
+    Mapper,
+    Notification,
+    StoredEvent,
+    UUIDAsHex,
+)
+from eventsourcing.postgres import (
+    PostgresAggregateRecorder,
+    PostgresApplicationRecorder,
+    PostgresDatastore,
+)
+
+from benchmarks.stored import Row
+from local.postgres import OWNER
+from qis.adapters.postgres.connection import Target
+
+
+@dataclass(frozen=True)  # the library makes it one anyway; type checkers are told
+class Ingested(DomainEvent):
+    """An event of ours as one of the library."""
+
+    type_version: int
+    stream: str
+    actor: str
+    correlation_id: str
+    data: dict[str, Any]
+
+
+class Library:
+    """One database of the library.
+
+    Ordered: its application recorder, which locks the table for the global order that followers need. Not
+    ordered: its aggregate recorder, without that.
+    """
+
+    def __init__(self, target: Target, *, ordered: bool) -> None:
+        self._datastore = PostgresDatastore(
+            target.database, target.host, target.port, OWNER, "", originator_id_type="uuid"
+        )
+        kind = PostgresApplicationRecorder if ordered else PostgresAggregateRecorder
+        self._recorder = kind(self._datastore)
+        self._recorder.create_table()
+        transcoder = JSONTranscoder()
+        for transcoding in (UUIDAsHex(), DecimalAsStr(), DatetimeAsISO()):
+            transcoder.register(transcoding)
+        self._store: EventStore[UUID] = EventStore(Mapper(transcoder), self._recorder)
+
+    def record(self, rows: Sequence[tuple[UUID, Row]]) -> None:
+        """By the recorder alone: the state encoded as JSON, stored and committed."""
+        self._recorder.insert_events(
+            [
+                StoredEvent(
+                    originator_id=origin,
+                    originator_version=row[4],
+                    topic=row[1],
+                    state=json.dumps(_state(row), separators=(",", ":")).encode(),
+                )
+                for origin, row in rows
+            ]
+        )
+
+    def put(self, events: Sequence[Ingested]) -> None:
+        """By the event store, as the library's applications do: mapped, stored and committed."""
+        self._store.put(events)
+
+    def notifications(self, start: int, limit: int) -> Sequence[Notification]:
+        """Events from a place on, in the global order; of an ordered one."""
+        assert isinstance(self._recorder, PostgresApplicationRecorder)
+        return self._recorder.select_notifications(start, limit)
+
+    def close(self) -> None:
+        self._datastore.close()
+
+
+def originated(rows: Sequence[Row]) -> list[tuple[UUID, Row]]:
+    """Rows with the identity that the library knows their stream by."""
+    return [(uuid5(NAMESPACE_URL, row[3]), row) for row in rows]
+
+
+def domain_events(rows: Sequence[Row]) -> list[Ingested]:
+    """Rows as events of the library."""
+    return [
+        Ingested(
+            originator_id=origin,
+            originator_version=row[4],
+            timestamp=row[5],
+            type_version=row[2],
+            stream=row[3],
+            actor=row[6],
+            correlation_id=row[7],
+            data=row[9],
+        )
+        for origin, row in originated(rows)
+    ]
+
+
+def _state(row: Row) -> dict[str, Any]:
+    return {
+        "type_version": row[2],
+        "stream": row[3],
+        "timestamp": row[5].isoformat(),
+        "actor": row[6],
+        "correlation_id": row[7],
+        "data": row[9],
+    }
