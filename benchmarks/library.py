@@ -81,7 +81,8 @@ class Library:
     def notifications(self, start: int, limit: int) -> Sequence[Notification]:
         """Events from a place on, in the global order; of an ordered one."""
         assert isinstance(self._recorder, PostgresApplicationRecorder)
-        return self._recorder.select_notifications(start, limit)
+        found: Sequence[Notification] = self._recorder.select_notifications(start, limit)
+        return found
 
     def close(self) -> None:
         self._datastore.close()
