@@ -220,6 +220,22 @@ def test_a_batch_is_not_acknowledged_while_its_poison_cannot_be_queued() -> None
     assert world.load() == {"accepted": 1, "rejected": 1}
 
 
+def test_a_batch_whose_raw_payloads_cannot_be_kept_stores_nothing_and_is_taken_when_they_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+
+    def away(*_: object) -> None:
+        raise Unavailable("the raw store is away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.raw, "put", away)
+        with pytest.raises(Unavailable):
+            world.deliver(("r1", row()), ("r2", b"poison"))
+    assert (world.store.log, world.store.loads, world.letters.letters) == ([], {}, [])
+    assert world.deliver(("r1", row()), ("r2", b"poison")) == {"accepted": 1, "rejected": 1}
+
+
 # by REST -----------------------------------------------------------------------------------------
 
 
