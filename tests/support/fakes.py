@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -99,7 +98,14 @@ class MemoryEventStore:
     def versions(self, streams: Collection[str]) -> Mapping[str, int]:
         return {s: len(self.streams[s]) for s in streams if s in self.streams}
 
-    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+    def append(
+        self,
+        appends: Sequence[Append],
+        outcomes: Sequence[Outcome] = (),
+        before_commit: Callable[[], object] | None = None,
+    ) -> frozenset[str]:
+        if before_commit is not None:
+            before_commit()
         expected: dict[str, int] = {}
         for one in appends:
             expected.setdefault(one.stream, one.expected_version)
@@ -240,11 +246,11 @@ class MemoryRawStore:
     def __init__(self) -> None:
         self.batches: dict[str, list[bytes]] = {}
 
-    def put(self, payloads: Sequence[bytes]) -> str:
-        digest = sha256(b"".join(len(p).to_bytes(8, "big") + p for p in payloads)).hexdigest()
-        uri = f"memory://raw/{digest}"
-        self.batches[uri] = list(payloads)
-        return uri
+    def address(self, payloads: Sequence[bytes]) -> str:
+        return f"memory://raw/{sha256(b''.join(len(p).to_bytes(8, 'big') + p for p in payloads)).hexdigest()}"
+
+    def put(self, address: str, payloads: Sequence[bytes]) -> None:
+        self.batches[address] = list(payloads)
 
     def read(self, uri: str) -> list[bytes]:
         return self.batches[uri]
@@ -367,12 +373,18 @@ def racing(store: MemoryEventStore, rivals: Sequence[Append]) -> MemoryEventStor
     waiting = list(rivals)
     append = store.append
 
-    def beaten(appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+    def beaten(appends: Sequence[Append], *more: Any) -> frozenset[str]:
         if waiting:
             rival = waiting.pop(0)
             now = store.versions([rival.stream]).get(rival.stream, 0)
-            append([replace(rival, expected_version=now)])
-        return append(appends, outcomes)
+            append(
+                [
+                    Append(
+                        rival.stream, now, rival.events, rival.actor, rival.correlation_id, rival.causation_id
+                    )
+                ]
+            )
+        return append(appends, *more)
 
     store.append = beaten  # type: ignore[method-assign]
     return store

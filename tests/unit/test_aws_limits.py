@@ -36,20 +36,20 @@ def letter(number: int, size: int) -> DeadLetter:
 
 def test_letters_are_cut_into_calls_that_the_queue_takes() -> None:
     queue = Queue()
-    SqsDeadLetters(queue, "url").send([letter(n, 65_536) for n in range(25)])  # type: ignore[arg-type]
+    SqsDeadLetters(lambda: queue, "url").send([letter(n, 65_536) for n in range(25)])  # type: ignore[arg-type]
     assert [json.loads(b)["record_id"] for b in queue.bodies] == [str(n) for n in range(25)]
 
 
 def test_a_record_larger_than_a_message_is_queued_without_its_payload_and_holds_nobody_up() -> None:
     queue = Queue()
-    SqsDeadLetters(queue, "url").send([letter(1, 10), letter(2, 10_000_000), letter(3, 10)])  # type: ignore[arg-type]
+    SqsDeadLetters(lambda: queue, "url").send([letter(1, 10), letter(2, 10_000_000), letter(3, 10)])  # type: ignore[arg-type]
     found = {body["record_id"]: "payload" in body for body in map(json.loads, queue.bodies)}
     assert found == {"1": True, "2": False, "3": True}
 
 
 def test_a_letter_that_the_queue_refuses_is_told() -> None:
     with pytest.raises(Unavailable, match="throttled"):
-        SqsDeadLetters(Queue(failing=1), "url").send([letter(1, 10)])  # type: ignore[arg-type]
+        SqsDeadLetters(lambda: Queue(failing=1), "url").send([letter(1, 10)])  # type: ignore[arg-type]
 
 
 class Stream:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from qis.application.ports import (
     NO_CLAIMS,
@@ -41,9 +42,8 @@ _UNKNOWN = frozenset({"known-series", "known-source", "active-source"})
 """Rules that a change of the catalogue may have made good."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One record as a stream or a request brought it."""
+class Delivery(NamedTuple):
+    """One record as a stream or a request brought it. (A tuple, like all that is made once a record.)"""
 
     record_id: str
     """Identity of the record if its body names none: the same for every redelivery."""
@@ -53,13 +53,12 @@ class Delivery:
     redriven: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepted:
+class _Accepted(NamedTuple):
     claim: Claim
     stream: str
     record_id: str
     load_id: str
-    index: int
+    place: int
     redriven: bool
 
 
@@ -71,6 +70,9 @@ def decode(payload: bytes) -> Any:
     """
     if len(payload) > MAX_BYTES:
         raise refuse("record", f"({len(payload)} bytes)", "max-bytes", f"is larger than {MAX_BYTES} bytes")
+    plain = _decode_plain(payload)
+    if plain is not None:
+        return plain
     try:
         return _DECODER.decode(payload.decode("utf-8"))
     except (ValueError, RecursionError, ArithmeticError) as error:  # the last: an exponent of 20 digits
@@ -80,6 +82,20 @@ def decode(payload: bytes) -> Any:
             "json",
             f"is not JSON ({type(error).__name__})",
         ) from error
+
+
+def _decode_plain(payload: bytes) -> dict[str, str] | None:
+    """A flat object of strings, as nearly every claim is, five times as fast; ``None`` for anything else.
+
+    Without escapes a quote and colon stand only behind a key, so counting them finds a repeated one.
+    """
+    if b"\\" in payload:
+        return None
+    try:
+        body = _PLAIN.decode(payload)
+    except msgspec.DecodeError:
+        return None
+    return body if payload.count(b'":') == len(body) else None
 
 
 def _integer(text: str) -> int | Decimal:
@@ -99,6 +115,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_PLAIN = msgspec.json.Decoder(dict[str, str])
 _DECODER = json.JSONDecoder(
     parse_float=Decimal, parse_int=_integer, parse_constant=_constant, object_pairs_hook=_distinct
 )
@@ -191,18 +208,19 @@ class Ingest:
     ) -> tuple[dict[int, Outcome], dict[int, Outcome]]:
         """Outcomes by index in the batch, and apart from them those of redelivered records, which count
         for nothing."""
-        upload = self._uploads.submit(self._raw.put, [d.payload for d in batch])
+        payloads = [d.payload for d in batch]
+        uri = self._raw.address(payloads)
+        upload = self._uploads.submit(self._raw.put, uri, payloads)
         outcomes, accepted = _examine_all(batch, self._catalogue.current())
         if any(v["rule"] in _UNKNOWN for o in outcomes.values() for v in o.violations):
             # It may have been registered a moment ago, and for these very claims.
             outcomes, accepted = _examine_all(batch, self._catalogue.newest())
-        uri = upload.result()
         waiting = list(outcomes.values())
         repeated: dict[int, Outcome] = {}
         for _ in range(ATTEMPTS):
             stored = self._store.claims({a.stream for a in accepted})
             appends, decided, again = _decide(accepted, stored, uri, actor)
-            lost = self._store.append(appends, [*waiting, *decided.values()])
+            lost = self._store.append(appends, [*waiting, *decided.values()], upload.result)
             outcomes |= {i: o for i, o in decided.items() if o.stream not in lost}
             repeated |= {i: o for i, o in again.items() if o.stream not in lost}
             if not lost:
@@ -228,11 +246,11 @@ def _decide(
         version, known = heads[stream]
         if claim_id in known:
             into = outcomes if known[claim_id] != item.record_id else repeated
-            into[item.index] = _outcome(item, "duplicate")
+            into[item.place] = _outcome(item, "duplicate")
             continue
         known[claim_id] = item.record_id
         heads[stream] = version + 1, known
-        outcomes[item.index] = _outcome(item, "accepted")
+        outcomes[item.place] = _outcome(item, "accepted")
         submitter = actor or f"feed:{item.claim.source}"
         appends.append(Append(stream, version, (_event(item, uri),), submitter, item.load_id))
     return appends, outcomes, repeated
@@ -293,7 +311,7 @@ def _own_id(body: Mapping[str, Any], name: str, default: str) -> str:
 def _event(item: _Accepted, uri: str) -> NewEvent:
     body = item.claim.as_json()
     body["record_id"] = item.record_id
-    body["raw"] = {"uri": uri, "index": item.index}
+    body["raw"] = {"uri": uri, "index": item.place}
     return NewEvent(DATA_INGESTED, body)
 
 

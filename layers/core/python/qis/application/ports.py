@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from qis.domain.errors import QisError
@@ -27,8 +27,7 @@ class Contended(QisError):
     slug = "contended"
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """Events for one stream, at the version on which they were decided. A batch may hold several for one
     stream, in order; they win or lose together."""
 
@@ -40,8 +39,7 @@ class Append:
     causation_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one delivered record. A valid one names its stream, and counts only if the stream's
     append won: whoever lost decides again."""
 
@@ -117,8 +115,16 @@ class EventStore(Protocol):
         """Keep a snapshot, unless a newer one is kept."""
         ...
 
-    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+    def append(
+        self,
+        appends: Sequence[Append],
+        outcomes: Sequence[Outcome] = (),
+        before_commit: Callable[[], object] | None = None,
+    ) -> frozenset[str]:
         """Append durably, in one transaction, with the read models that follow inline.
+
+        Args:
+            before_commit: waits for what must be durable elsewhere first; if it raises, nothing is stored.
 
         Returns:
             The streams that lost to another writer: nothing of theirs was stored, the rest was.
@@ -165,8 +171,12 @@ class CatalogueReader(Protocol):
 class RawStore(Protocol):
     """Raw payloads, kept for ever and linked from the events."""
 
-    def put(self, payloads: Sequence[bytes]) -> str:
-        """Keep a batch durably. Returns its URI; the same batch has the same URI."""
+    def address(self, payloads: Sequence[bytes]) -> str:
+        """The URI of a batch, which follows from its content."""
+        ...
+
+    def put(self, address: str, payloads: Sequence[bytes]) -> None:
+        """Keep a batch durably under its address; the same batch again changes nothing."""
         ...
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from qis.domain.errors import QisError
@@ -61,8 +61,7 @@ class UnknownEvent(QisError):
     slug = "unknown-event"
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """An event that an aggregate decided on and that is not stored yet."""
 
     type: str

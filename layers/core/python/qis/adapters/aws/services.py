@@ -53,24 +53,28 @@ class S3RawStore:
         self._client = client
         self._bucket = bucket
 
-    def put(self, payloads: Sequence[bytes]) -> str:
-        """See ``RawStore.put``. The object is gzipped JSON Lines of base64, one line per record."""
+    def address(self, payloads: Sequence[bytes]) -> str:
+        """See ``RawStore.address``."""
         digest = sha256()
         for payload in payloads:
             digest.update(len(payload).to_bytes(8, "big"))
             digest.update(payload)
-        key = f"raw/{digest.hexdigest()[:2]}/{digest.hexdigest()}.jsonl.gz"
+        name = digest.hexdigest()
+        return f"s3://{self._bucket}/raw/{name[:2]}/{name}.jsonl.gz"
+
+    def put(self, address: str, payloads: Sequence[bytes]) -> None:
+        """See ``RawStore.put``. The object is gzipped JSON Lines of base64, one line per record."""
         body = io.BytesIO()
         with gzip.GzipFile(fileobj=body, mode="wb", compresslevel=1, mtime=0) as out:
             out.write(b"".join(base64.b64encode(p) + b"\n" for p in payloads))
+        key = address.removeprefix(f"s3://{self._bucket}/")
         self._client.put_object(Bucket=self._bucket, Key=key, Body=body.getvalue())
-        return f"s3://{self._bucket}/{key}"
 
 
 class SqsDeadLetters:
     """``DeadLetters``: one message per record, its payload in base64 beside the reason."""
 
-    def __init__(self, client: SQSClient, queue_url: str) -> None:
+    def __init__(self, client: Callable[[], SQSClient], queue_url: str) -> None:
         self._client = client
         self._queue_url = queue_url
 
@@ -79,7 +83,7 @@ class SqsDeadLetters:
         bodies = [_letter_body(letter) for letter in letters]
         for batch in batches(bodies, SQS_BATCH, SQS_BYTES, len):
             entries: list[Any] = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(batch)]
-            answer = self._client.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
+            answer = self._client().send_message_batch(QueueUrl=self._queue_url, Entries=entries)
             if failed := answer.get("Failed"):
                 raise Unavailable(f"the dead-letter queue refused {len(failed)}: {failed[0].get('Message')}")
 

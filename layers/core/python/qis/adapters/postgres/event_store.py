@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+import msgspec
 
 from qis.adapters.postgres import projections
 from qis.adapters.postgres.connection import Database
@@ -133,7 +135,6 @@ LEFT JOIN LATERAL (
 ) following ON true
 """
 
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 WAKE_CHANNEL = "qis_events"
 _MOMENT = "\x01"
 """Stands for the moment of recording while rows are rendered. In texts it is escaped; JSON cannot hold it."""
@@ -210,7 +211,12 @@ class PostgresEventStore:
         """See ``EventStore.keep_snapshot``."""
         self._database.connect().execute(_KEEP_SNAPSHOT, (stream, version, json.dumps(state)))
 
-    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+    def append(
+        self,
+        appends: Sequence[Append],
+        outcomes: Sequence[Outcome] = (),
+        before_commit: Callable[[], object] | None = None,
+    ) -> frozenset[str]:
         """See ``EventStore.append``."""
         with self._database.transaction() as connection:
             lost, recorded_at, rendered = _move_heads(connection, appends)
@@ -226,6 +232,8 @@ class PostgresEventStore:
                 _keep_outcomes(connection, kept, recorded_at)
             if won:
                 connection.execute(f"NOTIFY {WAKE_CHANNEL}")
+            if before_commit is not None:
+                before_commit()
         return lost
 
     def neighbours(self, keys: Collection[tuple[str, Snap]]) -> Mapping[tuple[str, Snap], Neighbours]:
@@ -315,8 +323,8 @@ def _rows(append: Append) -> str:
     stream = _escape(append.stream)
     rows = ""
     for version, event in enumerate(append.events, append.expected_version + 1):
-        # JSON in ASCII holds no tab or newline of its own; backslashes it does.
-        body = _ENCODE(event.data).replace("\\", "\\\\")
+        # JSON holds no tab or newline of its own; backslashes it does.
+        body = msgspec.json.encode(event.data).decode().replace("\\", "\\\\")
         rows += (
             f"{event_id(append.stream, version)}\t{event.type}\t{VERSIONS[event.type]}\t{stream}\t{version}"
             f"\t{_MOMENT}\t{actor}\t{correlation}\t{cause}\t{body}\n"
