@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.twin import Twin
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts a twin, and keep it on one worker: two at once would only wait for each other."""
     for item in items:

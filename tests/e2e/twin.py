@@ -29,7 +29,7 @@ from pathlib import Path
 from local.supervisor import run
 run(Path(sys.argv[1]), interval=float(sys.argv[2]))
 """
-INTERVAL = 0.05
+INTERVAL = 0.1
 START_PATIENCE = 60.0
 STOP_PATIENCE = 30.0
 KINESIS_BATCH = 500

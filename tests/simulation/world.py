@@ -92,12 +92,17 @@ class FaultyStore(MemoryEventStore):
         self._faults.strike("the store is away")
         return super().neighbours(keys)
 
-    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+    def append(
+        self,
+        appends: Sequence[Append],
+        outcomes: Sequence[Outcome] = (),
+        before_commit: Callable[[], object] | None = None,
+    ) -> frozenset[str]:
         if self._faults.hit():
             with self._faults.off():
                 self.others()
         self._faults.strike("the store went away before the commit")
-        lost = super().append(appends, outcomes)
+        lost = super().append(appends, outcomes, before_commit)
         self._faults.strike("the store went away after the commit")
         return lost
 
@@ -127,6 +132,25 @@ class FaultyFollower(MemoryFollower):
     def move(self, to: ev.Position, at: datetime) -> None:
         self._faults.strike("ended before the checkpoint was written")
         super().move(to, at)
+
+
+class FaultyRawStore(MemoryRawStore):
+    """A store that is away for the first attempt at some batches.
+
+    It is written to beside the other work; what fails follows from the batch, not from the moment.
+    """
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__()
+        self._fails = faults.rate > 0
+        self._tried: set[str] = set()
+
+    def put(self, address: str, payloads: Sequence[bytes]) -> None:
+        first = address not in self._tried
+        self._tried.add(address)
+        if self._fails and first and int(address[-1], 16) < 3:
+            raise Unavailable("the raw store is away")
+        super().put(address, payloads)
 
 
 class FaultyDeadLetters(MemoryDeadLetters):
@@ -200,7 +224,7 @@ class World:
         self._ingest = Ingest(
             self.store,
             known,
-            MemoryRawStore(),
+            FaultyRawStore(self.faults),
             self.letters,
             MemoryReceipts(),
             lambda: UUID(int=next(ids)),
