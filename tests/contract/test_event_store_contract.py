@@ -194,19 +194,6 @@ def test_several_appends_for_one_stream_lose_together(store: EventStore) -> None
     assert numbers(store, "s") == [0]
 
 
-def test_what_must_be_durable_first_is_waited_for_and_its_failure_stores_nothing(store: EventStore) -> None:
-    def fails() -> None:
-        raise RuntimeError("not durable")
-
-    waited: list[str] = []
-    with pytest.raises(RuntimeError, match="not durable"):
-        store.append([append("value:a", 0, note(1))], (), fails)
-    assert store.load(["value:a"]) == {}
-    store.append([append("value:a", 0, note(2))], (), lambda: waited.append("yes"))
-    assert waited == ["yes"]
-    assert numbers(store, "value:a") == [2]
-
-
 def test_an_empty_batch_changes_nothing(store: EventStore) -> None:
     assert store.append([]) == frozenset()
 

@@ -98,14 +98,7 @@ class MemoryEventStore:
     def versions(self, streams: Collection[str]) -> Mapping[str, int]:
         return {s: len(self.streams[s]) for s in streams if s in self.streams}
 
-    def append(
-        self,
-        appends: Sequence[Append],
-        outcomes: Sequence[Outcome] = (),
-        before_commit: Callable[[], object] | None = None,
-    ) -> frozenset[str]:
-        if before_commit is not None:
-            before_commit()
+    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
         expected: dict[str, int] = {}
         for one in appends:
             expected.setdefault(one.stream, one.expected_version)
@@ -246,11 +239,11 @@ class MemoryRawStore:
     def __init__(self) -> None:
         self.batches: dict[str, list[bytes]] = {}
 
-    def address(self, payloads: Sequence[bytes]) -> str:
-        return f"memory://raw/{sha256(b''.join(len(p).to_bytes(8, 'big') + p for p in payloads)).hexdigest()}"
-
-    def put(self, address: str, payloads: Sequence[bytes]) -> None:
-        self.batches[address] = list(payloads)
+    def put(self, payloads: Sequence[bytes]) -> str:
+        digest = sha256(b"".join(len(p).to_bytes(8, "big") + p for p in payloads)).hexdigest()
+        uri = f"memory://raw/{digest}"
+        self.batches[uri] = list(payloads)
+        return uri
 
     def read(self, uri: str) -> list[bytes]:
         return self.batches[uri]

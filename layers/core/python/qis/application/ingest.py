@@ -208,19 +208,19 @@ class Ingest:
     ) -> tuple[dict[int, Outcome], dict[int, Outcome]]:
         """Outcomes by index in the batch, and apart from them those of redelivered records, which count
         for nothing."""
-        payloads = [d.payload for d in batch]
-        uri = self._raw.address(payloads)
-        upload = self._uploads.submit(self._raw.put, uri, payloads)
+        upload = self._uploads.submit(self._raw.put, [d.payload for d in batch])
         outcomes, accepted = _examine_all(batch, self._catalogue.current())
         if any(v["rule"] in _UNKNOWN for o in outcomes.values() for v in o.violations):
             # It may have been registered a moment ago, and for these very claims.
             outcomes, accepted = _examine_all(batch, self._catalogue.newest())
+        # Before the transaction, not in it: one that waits for another service holds up every follower.
+        uri = upload.result()
         waiting = list(outcomes.values())
         repeated: dict[int, Outcome] = {}
         for _ in range(ATTEMPTS):
             stored = self._store.claims({a.stream for a in accepted})
             appends, decided, again = _decide(accepted, stored, uri, actor)
-            lost = self._store.append(appends, [*waiting, *decided.values()], upload.result)
+            lost = self._store.append(appends, [*waiting, *decided.values()])
             outcomes |= {i: o for i, o in decided.items() if o.stream not in lost}
             repeated |= {i: o for i, o in again.items() if o.stream not in lost}
             if not lost:

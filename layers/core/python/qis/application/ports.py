@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
@@ -115,16 +115,8 @@ class EventStore(Protocol):
         """Keep a snapshot, unless a newer one is kept."""
         ...
 
-    def append(
-        self,
-        appends: Sequence[Append],
-        outcomes: Sequence[Outcome] = (),
-        before_commit: Callable[[], object] | None = None,
-    ) -> frozenset[str]:
+    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
         """Append durably, in one transaction, with the read models that follow inline.
-
-        Args:
-            before_commit: waits for what must be durable elsewhere first; if it raises, nothing is stored.
 
         Returns:
             The streams that lost to another writer: nothing of theirs was stored, the rest was.
@@ -171,12 +163,9 @@ class CatalogueReader(Protocol):
 class RawStore(Protocol):
     """Raw payloads, kept for ever and linked from the events."""
 
-    def address(self, payloads: Sequence[bytes]) -> str:
-        """The URI of a batch, which follows from its content."""
-        ...
-
-    def put(self, address: str, payloads: Sequence[bytes]) -> None:
-        """Keep a batch durably under its address; the same batch again changes nothing."""
+    def put(self, payloads: Sequence[bytes]) -> str:
+        """Keep a batch durably. Returns its URI, which follows from the content: the same batch again is the
+        same object."""
         ...
 
 

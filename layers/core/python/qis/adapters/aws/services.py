@@ -53,22 +53,18 @@ class S3RawStore:
         self._client = client
         self._bucket = bucket
 
-    def address(self, payloads: Sequence[bytes]) -> str:
-        """See ``RawStore.address``."""
+    def put(self, payloads: Sequence[bytes]) -> str:
+        """See ``RawStore.put``. The object is gzipped JSON Lines of base64, one line per record."""
         digest = sha256()
         for payload in payloads:
             digest.update(len(payload).to_bytes(8, "big"))
             digest.update(payload)
-        name = digest.hexdigest()
-        return f"s3://{self._bucket}/raw/{name[:2]}/{name}.jsonl.gz"
-
-    def put(self, address: str, payloads: Sequence[bytes]) -> None:
-        """See ``RawStore.put``. The object is gzipped JSON Lines of base64, one line per record."""
+        key = f"raw/{digest.hexdigest()[:2]}/{digest.hexdigest()}.jsonl.gz"
         body = io.BytesIO()
         with gzip.GzipFile(fileobj=body, mode="wb", compresslevel=1, mtime=0) as out:
             out.write(b"".join(base64.b64encode(p) + b"\n" for p in payloads))
-        key = address.removeprefix(f"s3://{self._bucket}/")
         self._client.put_object(Bucket=self._bucket, Key=key, Body=body.getvalue())
+        return f"s3://{self._bucket}/{key}"
 
 
 class SqsDeadLetters:

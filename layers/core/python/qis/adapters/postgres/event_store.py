@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
@@ -86,9 +86,10 @@ WHERE s.version < excluded.version OR s.state -> 'format' <> excluded.state -> '
 
 _BEGIN_CLOCK = "SELECT pg_current_xact_id(), clock_timestamp()"
 
+# The start of a stream only prunes partitions; an hour's slack is for clocks that step back.
 _NEW_HEADS = """
 INSERT INTO stream_heads (stream, version, first_at, recorded_at)
-SELECT stream, moved, now(), clock_timestamp()
+SELECT stream, moved, now() - interval '1 hour', clock_timestamp()
 FROM json_to_recordset(%s) AS x(stream text, moved integer) ORDER BY stream
 ON CONFLICT (stream) DO NOTHING RETURNING stream
 """
@@ -211,12 +212,7 @@ class PostgresEventStore:
         """See ``EventStore.keep_snapshot``."""
         self._database.connect().execute(_KEEP_SNAPSHOT, (stream, version, json.dumps(state)))
 
-    def append(
-        self,
-        appends: Sequence[Append],
-        outcomes: Sequence[Outcome] = (),
-        before_commit: Callable[[], object] | None = None,
-    ) -> frozenset[str]:
+    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
         """See ``EventStore.append``."""
         with self._database.transaction() as connection:
             lost, recorded_at, rendered = _move_heads(connection, appends)
@@ -232,8 +228,6 @@ class PostgresEventStore:
                 _keep_outcomes(connection, kept, recorded_at)
             if won:
                 connection.execute(f"NOTIFY {WAKE_CHANNEL}")
-            if before_commit is not None:
-                before_commit()
         return lost
 
     def neighbours(self, keys: Collection[tuple[str, Snap]]) -> Mapping[tuple[str, Snap], Neighbours]:
