@@ -92,17 +92,12 @@ class FaultyStore(MemoryEventStore):
         self._faults.strike("the store is away")
         return super().neighbours(keys)
 
-    def append(
-        self,
-        appends: Sequence[Append],
-        outcomes: Sequence[Outcome] = (),
-        before_commit: Callable[[], object] | None = None,
-    ) -> frozenset[str]:
+    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
         if self._faults.hit():
             with self._faults.off():
                 self.others()
         self._faults.strike("the store went away before the commit")
-        lost = super().append(appends, outcomes, before_commit)
+        lost = super().append(appends, outcomes)
         self._faults.strike("the store went away after the commit")
         return lost
 
@@ -145,12 +140,13 @@ class FaultyRawStore(MemoryRawStore):
         self._fails = faults.rate > 0
         self._tried: set[str] = set()
 
-    def put(self, address: str, payloads: Sequence[bytes]) -> None:
+    def put(self, payloads: Sequence[bytes]) -> str:
+        address = super().put(payloads)
         first = address not in self._tried
         self._tried.add(address)
         if self._fails and first and int(address[-1], 16) < 3:
             raise Unavailable("the raw store is away")
-        super().put(address, payloads)
+        return address
 
 
 class FaultyDeadLetters(MemoryDeadLetters):
