@@ -184,4 +184,5 @@ def test_a_poison_event_on_the_backbone_is_isolated_and_reported(twin: Twin) -> 
     assert report["requestContext"]["condition"] == "RetryAttemptsExhausted"
     assert report["requestContext"]["functionArn"].endswith("qis-local-reconcile")
     assert report["KinesisBatchInfo"]["batchSize"] == 1
+    twin.drain()
     assert twin.official(EUR, "2026-09-01T10:19:00Z").json()["value"] == "1.1019"
