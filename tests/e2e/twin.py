@@ -20,6 +20,7 @@ import psycopg
 
 from local.aws import CREDENTIALS, REGION
 from local.identity import mint_token
+from local.processes import spawn
 from tests.twin.waiting import gone, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ run(Path(sys.argv[1]), interval=float(sys.argv[2]))
 """
 INTERVAL = 0.1
 START_PATIENCE = 60.0
-STOP_PATIENCE = 30.0
+STOP_PATIENCE = 60.0
 KINESIS_BATCH = 500
 SETTLED = 3
 """Looks in a row at which nothing moves, before the pipeline counts as drained."""
@@ -52,15 +53,8 @@ class Twin:
     def start(self) -> None:
         """Start, and wait until it is ready."""
         self._disconnect()
-        with (self.dir / "supervisor.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", RUN, str(self.dir), str(INTERVAL)],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        command = [sys.executable, "-c", RUN, str(self.dir), str(INTERVAL)]
+        self._process = spawn(command, self.dir / "supervisor.log", cwd=ROOT)
         until(self._ready, "the twin to be ready", START_PATIENCE, every=0.05)
 
     def _ready(self) -> bool:
@@ -111,16 +105,17 @@ class Twin:
         self._process.wait(STOP_PATIENCE)
 
     def close(self) -> None:
-        """End it, whatever state it is in, and remove its data."""
+        """End it, whatever state it is in, and remove its data once nobody writes there any more."""
+        self._disconnect()
+        running = self._process is not None and self._process.poll() is None
+        pids = self.pids() if (self.dir / "twin.json").exists() else []
         try:
-            if self._process is not None and self._process.poll() is None:
-                pids = self.pids() if (self.dir / "twin.json").exists() else []
+            if running:
                 self.interrupt()
-                until(lambda: all(gone(p) for p in pids), "the processes to end", STOP_PATIENCE)
         finally:
-            self._disconnect()
             if self._process is not None and self._process.poll() is None:
                 self.kill()
+            until(lambda: all(gone(p) for p in pids), "the processes to end", STOP_PATIENCE)
             shutil.rmtree(self.dir)
 
     # REST ----------------------------------------------------------------------------------------
