@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
@@ -241,11 +241,3 @@ class FollowerLog(Protocol):
     def checkpoint(self) -> Position: ...
 
     def move(self, to: Position, at: datetime) -> None: ...
-
-
-def by_stream(events: Iterable[Event]) -> dict[str, list[Event]]:
-    """Events grouped by stream, order kept."""
-    grouped: dict[str, list[Event]] = {}
-    for event in events:
-        grouped.setdefault(event.stream, []).append(event)
-    return grouped

@@ -16,7 +16,7 @@ from qis.domain.claims import Claim
 from qis.domain.errors import Conflict, FourEyes
 from qis.domain.numbers import decimal_text
 from qis.domain.quality import Scores, value_scores
-from qis.domain.reconciliation import Check, Decision, Reference, Rejected, Status, reconcile
+from qis.domain.reconciliation import Check, Decision, Reference, Status, reconcile
 from qis.domain.rules import RuleSet
 from qis.domain.snap import Snap
 
@@ -61,8 +61,6 @@ class ValueHistory:
     snap: Snap
     version: int = 0
     claims: dict[str, Claim] = field(default_factory=dict)
-    records: dict[str, str] = field(default_factory=dict)
-    """Claim to the delivery that brought it, to tell a redelivery from a duplicate."""
     submitters: dict[str, str] = field(default_factory=dict)
     decision: ev.Data | None = None
     official: Official | None = None
@@ -90,10 +88,7 @@ class ValueHistory:
         official, issue = self.official, self.issue
         return {
             "format": SNAPSHOT_FORMAT,
-            "claims": [
-                {**c.as_json(), "record_id": self.records[i], "submitter": self.submitters[i]}
-                for i, c in self.claims.items()
-            ],
+            "claims": [{**c.as_json(), "submitter": self.submitters[i]} for i, c in self.claims.items()],
             "decision": self.decision,
             "official": None
             if official is None
@@ -113,7 +108,6 @@ class ValueHistory:
         for body in state["claims"]:
             claim = Claim.from_json(body)
             history.claims[claim.claim_id] = claim
-            history.records[claim.claim_id] = body["record_id"]
             history.submitters[claim.claim_id] = body["submitter"]
         history.decision = state["decision"]
         if state["official"] is not None:
@@ -374,7 +368,6 @@ def _same(stored: ev.Data, body: ev.Data) -> bool:
 def _ingested(state: ValueHistory, event: ev.Event) -> None:
     claim = Claim.from_json(event.data)
     state.claims[claim.claim_id] = claim
-    state.records[claim.claim_id] = event.data.get("record_id", "")
     state.submitters[claim.claim_id] = event.actor
 
 
@@ -435,5 +428,3 @@ _APPLY = {
     ev.QUALITY_APPROVED: _issue_closed,
     ev.QUALITY_REJECTED: _issue_closed,
 }
-
-__all__ = ["Official", "OpenIssue", "Rejected", "ValueHistory"]
