@@ -12,6 +12,7 @@ from constructs import Construct
 from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import House, acknowledge
 
+NAMESPACE = "QIS"
 _MINUTE = Duration.minutes(1)
 
 
@@ -32,19 +33,39 @@ class Alarms(Construct):
     def failed_messages(self, logical: str, queue: sqs.Queue) -> None:
         """Anything on a dead-letter queue is work for a person."""
         metric = queue.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")
-        self._alarm(f"{logical}-not-empty", metric, above=0, what=f"Failed messages wait on {logical}")
+        self.alarm(
+            f"{logical}-not-empty",
+            metric,
+            above=0,
+            what=f"Failed messages wait on {logical}",
+            runbook="dead-letters",
+        )
 
     def slow_consumer(self, logical: str, queue: sqs.Queue) -> None:
         """A consumer that does not read its queue would lose messages when their retention ends."""
         metric = queue.metric_approximate_age_of_oldest_message(period=_MINUTE, statistic="Maximum")
         above = self._house.settings.alarms.consumer_age_seconds
-        self._alarm(f"{logical}-old", metric, above=above, what=f"Nobody reads {logical}", minutes=5)
+        self.alarm(
+            f"{logical}-old",
+            metric,
+            above=above,
+            what=f"Nobody reads {logical}",
+            runbook="slow-consumer",
+            periods=5,
+        )
 
     def errors(self, house_function: HouseFunction) -> None:
         """A function failed as a whole; failed records of a batch are not counted here."""
         metric = house_function.function.metric_errors(period=_MINUTE, statistic="Sum")
         name = house_function.name
-        self._alarm(f"{name}-errors", metric, above=0, what=f"The function {name} fails", minutes=3)
+        self.alarm(
+            f"{name}-errors",
+            metric,
+            above=0,
+            what=f"The function {name} fails",
+            runbook="function-errors",
+            periods=3,
+        )
 
     def iterator_age(self, house_function: HouseFunction) -> None:
         """A stream-driven function is behind its stream."""
@@ -57,54 +78,90 @@ class Alarms(Construct):
             statistic="Maximum",
         )
         above = self._house.settings.alarms.iterator_age_seconds * 1000  # the metric is in milliseconds
-        self._alarm(f"{name}-behind", metric, above=above, what=f"{name} is behind its stream", minutes=3)
+        self.alarm(
+            f"{name}-behind",
+            metric,
+            above=above,
+            what=f"{name} is behind its stream",
+            runbook="behind-the-stream",
+            periods=3,
+        )
 
     def event_log(self) -> None:
         """What ``relay`` reports of the event log: rows in the default partition (a partition was not made
         in time), and seconds between the newest event and the newest one passed on."""
-        self._alarm(
+        self.alarm(
             "default-partition-rows",
-            _relay_metric("DefaultPartitionRows"),
+            our_metric("relay", "DefaultPartitionRows"),
             above=0,
             what="Events are in the default partition: the partition of their month is missing",
+            runbook="default-partition",
         )
-        self._alarm(
+        self.alarm(
             "follower-lag",
-            _relay_metric("FollowerLagSeconds"),
+            our_metric("relay", "FollowerLagSeconds"),
             above=self._house.settings.alarms.follower_lag_seconds,
             what="The backbone is behind the event log",
-            minutes=3,
+            runbook="follower-lag",
+            periods=3,
         )
 
-    def _alarm(
-        self, logical: str, metric: cloudwatch.IMetric, *, above: float, what: str, minutes: int = 1
-    ) -> None:
+    def alarm(
+        self,
+        logical: str,
+        metric: cloudwatch.IMetric,
+        *,
+        above: float,
+        what: str,
+        runbook: str,
+        periods: int = 1,
+        of: int | None = None,
+        missing: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING,
+        tells: bool = True,
+    ) -> cloudwatch.Alarm:
+        """Someone is told when ``metric`` was ``above`` a value in ``periods`` ``of`` the last ones.
+
+        Args:
+            runbook: the page in ``docs/runbooks`` that says what to do.
+            tells: false for one that is only a part of a composite alarm.
+        """
         alarm = cloudwatch.Alarm(
             self,
             "".join(word.capitalize() for word in logical.split("-")),
             alarm_name=self._house.name(logical),
-            alarm_description=what,
+            alarm_description=described(what, runbook),
             metric=metric,
             threshold=above,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            evaluation_periods=minutes,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            datapoints_to_alarm=periods,
+            evaluation_periods=of or periods,
+            treat_missing_data=missing,
         )
-        if self.topic:
+        if self.topic and tells:
             alarm.add_alarm_action(actions.SnsAction(self.topic))
         else:
-            acknowledge(
-                alarm,
-                {"NIST.800.53.R5-CloudWatchAlarmAction": "Nobody is called by the local twin."},
+            silent = (
+                "Part of a composite alarm, which tells."
+                if self.topic
+                else "Nobody is called by the local twin."
             )
+            acknowledge(alarm, {"NIST.800.53.R5-CloudWatchAlarmAction": silent})
+        return alarm
 
 
-def _relay_metric(name: str) -> cloudwatch.Metric:
-    # Powertools adds the service as the only dimension.
+def described(what: str, runbook: str) -> str:
+    """The text of an alarm: what is wrong, and the page that says what to do."""
+    return f"{what}. Runbook: docs/runbooks/{runbook}.md"
+
+
+def our_metric(
+    function: str, name: str, *, statistic: str = "Maximum", period: Duration = _MINUTE
+) -> cloudwatch.Metric:
+    """A metric that ``function`` emits. Powertools adds the service as the only dimension."""
     return cloudwatch.Metric(
-        namespace="QIS",
+        namespace=NAMESPACE,
         metric_name=name,
-        dimensions_map={"service": "qis-relay"},
-        period=_MINUTE,
-        statistic="Maximum",
+        dimensions_map={"service": f"qis-{function}"},
+        period=period,
+        statistic=statistic,
     )
