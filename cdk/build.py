@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aws_cdk import App, DefaultStackSynthesizer, Stack, Tags, Validations
+from aws_cdk import App, DefaultStackSynthesizer, Environment, Stack, Tags, Validations
 from cdk_nag import AwsSolutionsChecks, NIST80053R5Checks, ServerlessChecks
 
 from cdk.constructs.code import ROOT, Code
@@ -59,19 +59,20 @@ def build(
     if settings.embedded:
         stack = Stack(
             app,
-            f"qis-{settings.name}",
+            settings.stem,
             synthesizer=DefaultStackSynthesizer(generate_bootstrap_version_rule=False),
         )
         service_stack = stack
     else:
+        # The region is part of the settings, so that nothing is deployed to another by mistake.
+        at = Environment(region=settings.region)
         stack = Stack(
-            app, f"qis-{settings.name}-data", termination_protection=settings.termination_protection
+            app, f"{settings.stem}-data", env=at, termination_protection=settings.termination_protection
         )
-        service_stack = Stack(app, f"qis-{settings.name}-service")
+        service_stack = Stack(app, f"{settings.stem}-service", env=at)
     data = Data(stack, "Data", settings=settings)
     Service(service_stack, "Service", data=data, code=code, document=document)
-    for each in {stack, service_stack}:
-        Tags.of(each).add("qis:environment", settings.name)
+    Tags.of(app).add("qis:environment", settings.name)
     if checked:
         Validations.of(app).add_plugins(*(pack(app) for pack in PACKS))
     return app

@@ -1,19 +1,21 @@
-"""The event store: Aurora PostgreSQL Serverless v2, reached by IAM tokens over TLS only."""
+"""The event store: Aurora PostgreSQL, reached by IAM tokens over TLS only."""
 
 from __future__ import annotations
 
 import typing
 
-from aws_cdk import Duration, Stack
+from aws_cdk import CfnResource, Duration, Fn, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_rds as rds
+from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import custom_resources as resources
 from constructs import Construct
 
 from cdk.constructs.house import House, acknowledge
-from cdk.constructs.network import Network
-from cdk.environments.settings import Database as DatabaseSettings
+from cdk.constructs.network import ISOLATED, PRIVATE, Network
+from cdk.environments.stores import Database as DatabaseSettings
+from cdk.environments.stores import DatabaseSize
 
 NAME = "qis"
 FUNCTION_USER = "qis_app"
@@ -52,21 +54,35 @@ _VERSIONS = {
     "18.6": rds.AuroraPostgresEngineVersion.VER_18_6,
 }
 
+_OF_THE_PRIMARY = (
+    "MasterUsername",
+    "ManageMasterUserPassword",
+    "MasterUserSecret",
+    "DatabaseName",
+    "EnableHttpEndpoint",
+)
+"""Properties that AWS refuses on the second cluster of a global database."""
+
 _ROLES_FUNCTION = "AWS679f53fac002430cb0da5b7982bd2287"
 """The function behind custom resources that are one call; the CDK fixes its name."""
 
 
 class Database(Construct):
-    """Cluster, its parameters and logs, and the roles that sign in."""
+    """Cluster, its parameters and logs, the roles that sign in, the proxy, the second region."""
 
     def __init__(
         self, scope: Construct, id_: str, *, house: House, settings: DatabaseSettings, network: Network
     ) -> None:
         super().__init__(scope, id_)
+        self._house = house
+        self._settings = settings
         identifier = house.name("store")
         engine = rds.DatabaseClusterEngine.aurora_postgres(version=_VERSIONS[settings.engine_version])
         logs = house.log_group(self, "Logs", name=f"/aws/rds/cluster/{identifier}/postgresql")
-        monitoring = self._monitoring_role()
+        # RDS does not manage the administrator's password in a global database.
+        managed = not settings.global_database or house.settings.copy_of is not None
+        self._group = network.store_group("Database", port=settings.port, what="event store")
+        capacity = settings.serverless
         self.cluster = rds.DatabaseCluster(
             self,
             "Cluster",
@@ -79,41 +95,150 @@ class Database(Construct):
                 description=f"{identifier}: TLS only, slow statements logged",
                 parameters={"rds.force_ssl": "1", "log_min_duration_statement": "1000"},
             ),
-            writer=_instance("Writer"),
+            writer=_instance("Writer", settings.writer),
             # The first reader scales with the writer, so that it can take over at once.
             readers=[
-                _instance(f"Reader{n}", scale_with_writer=n == 1) for n in range(1, settings.readers + 1)
+                _instance(f"Reader{n}", size, first=n == 1)
+                for n, size in enumerate(settings.readers, start=1)
             ],
-            serverless_v2_min_capacity=settings.min_acu,
-            serverless_v2_max_capacity=settings.max_acu,
+            serverless_v2_min_capacity=capacity.min_acu if capacity else None,
+            serverless_v2_max_capacity=capacity.max_acu if capacity else None,
             default_database_name=NAME,
             port=settings.port,
-            credentials=rds.Credentials.from_username("qis_admin", encryption_key=house.data_key),
-            manage_master_user_password=True,
+            credentials=(
+                rds.Credentials.from_username("qis_admin", encryption_key=house.data_key)
+                if managed
+                else rds.Credentials.from_generated_secret(
+                    "qis_admin", secret_name=house.name("store-admin"), encryption_key=house.data_key
+                )
+            ),
+            manage_master_user_password=managed,
             iam_authentication=True,
             enable_data_api=True,
             vpc=network.vpc,
-            vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED),
-            security_groups=[network.database_group],
+            vpc_subnets=ISOLATED,
+            security_groups=[self._group],
             storage_encrypted=True,
             storage_encryption_key=house.data_key,
             enable_performance_insights=True,
             performance_insight_encryption_key=house.data_key,
             monitoring_interval=Duration.minutes(1),
-            monitoring_role=monitoring,
-            backup=rds.BackupProps(retention=Duration.days(settings.backup_retention_days)),
+            monitoring_role=self._monitoring_role(),
+            backup=rds.BackupProps(
+                retention=Duration.days(settings.backup_retention_days), preferred_window="03:00-04:00"
+            ),
+            preferred_maintenance_window="sun:04:00-sun:05:00",
             copy_tags_to_snapshot=True,
             deletion_protection=settings.deletion_protection,
             cloudwatch_logs_exports=["postgresql"],
             removal_policy=house.removal,
         )
         self.cluster.node.add_dependency(logs)  # or RDS makes the group, without key and retention
-        self.roles = self._roles(house)
-        self._acknowledge(settings)
+        copy_of = house.settings.copy_of
+        if settings.global_database:
+            self._join_regions(network)
+        if copy_of is None:
+            self.roles = self._roles(house)
+        self.proxy = self._proxy(network) if settings.proxy else None
+        self._acknowledge()
 
-    def user_arn(self, house: House, user: str) -> str:
-        """What ``rds-db:connect`` must be allowed on to sign in as ``user``."""
-        return house.arn("rds-db", f"dbuser:{self.cluster.cluster_resource_identifier}/{user}")
+    @property
+    def host(self) -> str:
+        """Where the writer is reached by who holds a session: the relay, migrations."""
+        return self.cluster.cluster_endpoint.hostname
+
+    @property
+    def shared_host(self) -> str:
+        """Where functions that run many at a time reach the writer."""
+        return self.proxy.attr_endpoint if self.proxy else self.host
+
+    def user_arn(self, user: str) -> str:
+        """What ``rds-db:connect`` must be allowed on to sign in at ``host`` as ``user``."""
+        return self._house.arn("rds-db", f"dbuser:{self.cluster.cluster_resource_identifier}/{user}")
+
+    def shared_user_arn(self, user: str) -> str:
+        """The same for ``shared_host``."""
+        if self.proxy is None:
+            return self.user_arn(user)
+        proxy = Fn.select(6, Fn.split(":", self.proxy.attr_db_proxy_arn))
+        return self._house.arn("rds-db", f"dbuser:{proxy}/{user}")
+
+    def _join_regions(self, network: Network) -> None:
+        """Make the global database and join it as its writer, or join as the copy of another region's."""
+        peer = self._house.settings.copy_of
+        name = f"qis-{peer.environment.replace('-', '')}-global" if peer else self._house.name("global")
+        cluster = self._resource(self.cluster)
+        cluster.add_property_override("GlobalClusterIdentifier", name)
+        if peer is None:
+            database = rds.CfnGlobalCluster(
+                self,
+                "Global",
+                global_cluster_identifier=name,
+                engine="aurora-postgresql",
+                engine_version=self._settings.engine_version,
+                storage_encrypted=True,
+                deletion_protection=self._settings.deletion_protection,
+            )
+            database.apply_removal_policy(self._house.removal)
+            self.cluster.node.add_dependency(database)
+            self._rotate(network)
+            return
+        # A copy has the users, the database and the administrator of what it copies.
+        for given in _OF_THE_PRIMARY:
+            cluster.add_property_deletion_override(given)
+
+    def _rotate(self, network: Network) -> None:
+        """Change the administrator's password as RDS would; nobody but deployments signs in with it."""
+        secrets = self._house.settings.secrets
+        assert secrets is not None, "settings refuse this"
+        assert self.cluster.secret is not None, "made with the cluster"
+        group = network.store_client("DatabaseRotation", "Changes the password of the administrator")
+        network.connect(group, self._group, port=self._settings.port, what="event store")
+        self.cluster.secret.add_rotation_schedule(
+            "Rotation",
+            automatically_after=Duration.days(secrets.rotation_days),
+            hosted_rotation=secretsmanager.HostedRotation.postgre_sql_single_user(
+                function_name=self._house.name("store-rotation"),
+                vpc=network.vpc,
+                vpc_subnets=PRIVATE,
+                security_groups=[group],
+            ),
+        )
+
+    def _proxy(self, network: Network) -> rds.CfnDBProxy:
+        """Connections shared between functions; the caller's token signs in at the database, too."""
+        house, port = self._house, self._settings.port
+        role = iam.Role(self, "ProxyRole", assumed_by=iam.ServicePrincipal("rds.amazonaws.com"))
+        policy = iam.ManagedPolicy(self, "ProxyPolicy", roles=[role])
+        policy.add_statements(
+            iam.PolicyStatement(actions=["rds-db:connect"], resources=[self.user_arn(FUNCTION_USER)])
+        )
+        group = network.store_group("Proxy", port=port, what="connections of the event store")
+        network.connect(group, self._group, port=port, what="event store")
+        proxy = rds.CfnDBProxy(
+            self,
+            "Proxy",
+            db_proxy_name=house.name("store"),
+            engine_family="POSTGRESQL",
+            default_auth_scheme="IAM_AUTH",
+            require_tls=True,
+            role_arn=role.role_arn,
+            vpc_subnet_ids=network.vpc.select_subnets(subnet_type=ISOLATED.subnet_type).subnet_ids,
+            vpc_security_group_ids=[group.security_group_id],
+        )
+        proxy.node.add_dependency(policy)
+        target = rds.CfnDBProxyTargetGroup(
+            self,
+            "ProxyTarget",
+            db_proxy_name=proxy.ref,
+            target_group_name="default",
+            db_cluster_identifiers=[self.cluster.cluster_identifier],
+        )
+        target.node.add_dependency(self.cluster)  # its instances, too
+        return proxy
+
+    def _resource(self, of: Construct) -> CfnResource:
+        return typing.cast(CfnResource, of.node.default_child)
 
     def _monitoring_role(self) -> iam.Role:
         role = iam.Role(
@@ -187,22 +312,30 @@ class Database(Construct):
         )
         return made
 
-    def _acknowledge(self, settings: DatabaseSettings) -> None:
+    def _acknowledge(self) -> None:
         acknowledge(
             self.cluster,
             {
                 "NIST.800.53.R5-RDSInBackupPlan": (
-                    f"Aurora backs up continuously, to any second of {settings.backup_retention_days} days; "
-                    "an instance has no data of its own."
+                    f"Aurora backs up continuously, to any second of {self._settings.backup_retention_days} "
+                    "days; an instance has no data of its own."
                 )
             },
         )
 
 
-def _instance(id_: str, *, scale_with_writer: bool | None = None) -> rds.IClusterInstance:
-    return rds.ClusterInstance.serverless_v2(
+def _instance(id_: str, size: DatabaseSize, *, first: bool = False) -> rds.IClusterInstance:
+    if size == "serverless":
+        return rds.ClusterInstance.serverless_v2(
+            id_,
+            scale_with_writer=True if first else None,
+            auto_minor_version_upgrade=True,
+            publicly_accessible=False,
+        )
+    return rds.ClusterInstance.provisioned(
         id_,
-        scale_with_writer=scale_with_writer,
+        instance_type=ec2.InstanceType(size),
+        promotion_tier=1 if first else None,
         auto_minor_version_upgrade=True,
         publicly_accessible=False,
     )

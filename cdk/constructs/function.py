@@ -18,7 +18,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from cdk.constructs.house import House, acknowledge
-from cdk.environments.settings import EventSource
+from cdk.environments.traffic import EventSource
 from qis.settings import FUNCTIONS, PREFIX
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}

@@ -20,9 +20,9 @@ class House:
     """The defaults of one environment, handed to each construct."""
 
     settings: Settings
-    data_key: kms.Key | None
+    data_key: kms.IKey | None
     """Encrypts data at rest; none in the local twin."""
-    logs_key: kms.Key | None
+    logs_key: kms.IKey | None
     """Encrypts log groups; none in the local twin."""
 
     @property
@@ -32,7 +32,7 @@ class House:
 
     def name(self, logical: str) -> str:
         """The physical name of ``logical`` in this environment."""
-        return f"qis-{self.settings.name}-{logical}"
+        return f"{self.settings.stem}-{logical}"
 
     def arn(self, service: str, resource: str) -> str:
         """The name of a resource of this account and region that is not made here."""

@@ -9,8 +9,8 @@ from aws_cdk import aws_cognito as cognito
 from constructs import Construct
 
 from cdk.constructs.house import House, acknowledge
-from cdk.environments.settings import Identity as IdentitySettings
-from cdk.environments.settings import Scope
+from cdk.environments.traffic import Identity as IdentitySettings
+from cdk.environments.traffic import Scope
 
 RESOURCE_SERVER = "qis"
 

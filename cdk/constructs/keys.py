@@ -1,51 +1,53 @@
-"""Customer keys: one for data, one for logs, rotated each year."""
+"""Customer keys: one for data, one for logs, rotated by the service."""
 
 from __future__ import annotations
 
-from aws_cdk import Aws, RemovalPolicy
+from aws_cdk import Aws, CfnParameter, Duration, RemovalPolicy
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
+from cdk.environments.settings import Settings
+from cdk.environments.traffic import Encryption
+
 
 class Keys(Construct):
     """The keys of one environment. What other services may do with them is said here, up front, so that
-    no later stack has to change a key's policy."""
+    no later stack has to change a key's policy.
 
-    def __init__(self, scope: Construct, id_: str, *, environment: str) -> None:
+    Where a second region stands by, the data key is one key in both: what the product itself encrypted
+    (restricted values) can be read there, too.
+    """
+
+    def __init__(self, scope: Construct, id_: str, *, settings: Settings, encryption: Encryption) -> None:
         super().__init__(scope, id_)
-        self.data = kms.Key(
-            self,
-            "Data",
-            alias=f"alias/qis-{environment}-data",
-            description=f"qis-{environment}: streams, queues, bucket, database",
-            enable_key_rotation=True,
-            # A key is kept whatever happens to the stack: without it retained data cannot be read.
-            removal_policy=RemovalPolicy.RETAIN,
-        )
-        # Alarms publish to an encrypted topic.
-        self.data.add_to_resource_policy(
-            iam.PolicyStatement(
-                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
-                actions=["kms:Decrypt", "kms:GenerateDataKey"],
-                resources=["*"],  # in a key's policy this means the key itself
-                conditions={
-                    "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
-                    "ArnLike": {
-                        "aws:SourceArn": (
-                            f"arn:{Aws.PARTITION}:cloudwatch:{Aws.REGION}:{Aws.ACCOUNT_ID}"
-                            f":alarm:qis-{environment}-*"
-                        )
-                    },
-                },
-            )
-        )
+        self._stem = settings.stem
+        description = f"{settings.stem}: streams, queues, buckets, databases"
+        rotation = Duration.days(encryption.rotation_days)
+        if settings.copy_of:
+            arn = self._replica(description)
+        else:
+            arn = kms.Key(
+                self,
+                "Data",
+                description=description,
+                enable_key_rotation=True,
+                rotation_period=rotation,
+                multi_region=True if settings.copies_to else None,
+                policy=self._data_policy(),
+                # A key is kept whatever happens to the stack: without it retained data cannot be read.
+                removal_policy=RemovalPolicy.RETAIN,
+            ).key_arn
+        # By name, so that no construct of the library widens the key's policy on the side.
+        self.data = kms.Key.from_key_arn(self, "DataKey", arn)
+        kms.Alias(self, "DataAlias", alias_name=f"alias/{settings.stem}-data", target_key=self.data)
         self.logs = kms.Key(
             self,
             "Logs",
-            alias=f"alias/qis-{environment}-logs",
-            description=f"qis-{environment}: log groups",
+            alias=f"alias/{settings.stem}-logs",
+            description=f"{settings.stem}: log groups",
             enable_key_rotation=True,
+            rotation_period=rotation,
             removal_policy=RemovalPolicy.RETAIN,
         )
         self.logs.add_to_resource_policy(
@@ -64,9 +66,55 @@ class Keys(Construct):
                     "ArnLike": {
                         "kms:EncryptionContext:aws:logs:arn": (
                             f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}"
-                            f":log-group:*qis-{environment}-*"
+                            f":log-group:*{settings.stem}-*"
                         )
                     }
                 },
             )
+        )
+
+    def _replica(self, description: str) -> str:
+        primary = CfnParameter(
+            self,
+            "PrimaryKey",
+            type="String",
+            description="ARN of the data key in the first region",
+            allowed_pattern=r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/mrk-[0-9a-f]+",
+        )
+        primary.override_logical_id("PrimaryDataKey")
+        replica = kms.CfnReplicaKey(
+            self,
+            "Data",
+            primary_key_arn=primary.value_as_string,
+            key_policy=self._data_policy(),
+            description=description,
+        )
+        replica.apply_removal_policy(RemovalPolicy.RETAIN)
+        return replica.attr_arn
+
+    def _data_policy(self) -> iam.PolicyDocument:
+        return iam.PolicyDocument(
+            statements=[
+                iam.PolicyStatement(
+                    # Policies of roles decide; without this nobody could ever change the key again.
+                    principals=[iam.AccountRootPrincipal()],
+                    actions=["kms:*"],
+                    resources=["*"],  # in a key's policy this means the key itself
+                ),
+                iam.PolicyStatement(
+                    # Alarms publish to an encrypted topic.
+                    principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                    actions=["kms:Decrypt", "kms:GenerateDataKey"],
+                    resources=["*"],
+                    conditions={
+                        "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
+                        "ArnLike": {
+                            "aws:SourceArn": (
+                                f"arn:{Aws.PARTITION}:cloudwatch:{Aws.REGION}:{Aws.ACCOUNT_ID}"
+                                f":alarm:{self._stem}-*"
+                            )
+                        },
+                    },
+                ),
+            ]
         )

@@ -1,39 +1,51 @@
 """The network: who can reach what.
 
-Functions run in private subnets behind one NAT gateway. They call Kinesis, SQS, EventBridge, and fetch the
-key set of Cognito, which is public. Interface endpoints for the three services in two zones cost about
-$44 a month and would still leave the key set unreachable; one gateway costs about $33 and serves all four.
-S3 has a gateway endpoint, which is free. The database is in isolated subnets without any way out.
+Three kinds of subnet in each zone: public ones for gateways, private ones for functions and containers, and
+isolated ones, without any way out, for data. S3 has a gateway endpoint, which is free. Which other services
+have an endpoint of their own is a setting: each costs about $7 a month and zone, and spares the NAT gateway
+$0.045 a gigabyte; the key set of Cognito is public, so that a NAT gateway is needed in any case.
 """
 
 from __future__ import annotations
 
 import typing
 
+from aws_cdk import Fn
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from cdk.constructs.function import Segment
 from cdk.constructs.house import House, acknowledge
-from cdk.environments.settings import Network as NetworkSettings
+from cdk.environments.traffic import Network as NetworkSettings
 
 _SUBNET_BITS = 20
+_ENDPOINTS = {
+    "kinesis": ec2.InterfaceVpcEndpointAwsService.KINESIS_STREAMS,
+    "sqs": ec2.InterfaceVpcEndpointAwsService.SQS,
+    "events": ec2.InterfaceVpcEndpointAwsService.EVENTBRIDGE,
+    "kms": ec2.InterfaceVpcEndpointAwsService.KMS,
+    "secretsmanager": ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
+    "sts": ec2.InterfaceVpcEndpointAwsService.STS,
+    "xray": ec2.InterfaceVpcEndpointAwsService.XRAY,
+    "logs": ec2.InterfaceVpcEndpointAwsService.CLOUDWATCH_LOGS,
+}
+ISOLATED = ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)
+PRIVATE = ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS)
 
 
 class Network(Construct):
-    """VPC, its subnets, flow logs, and the security groups of functions and database."""
+    """VPC, its subnets, endpoints and flow logs, the group of the functions and those of each store."""
 
-    def __init__(
-        self, scope: Construct, id_: str, *, house: House, settings: NetworkSettings, database_port: int
-    ) -> None:
+    def __init__(self, scope: Construct, id_: str, *, house: House, settings: NetworkSettings) -> None:
         super().__init__(scope, id_)
         self.vpc = ec2.Vpc(
             self,
             "Vpc",
             vpc_name=house.name("vpc"),
             ip_addresses=ec2.IpAddresses.cidr(settings.cidr),
-            max_azs=settings.availability_zones,
+            # By position, not by name: names need an account, and differ between accounts.
+            availability_zones=[Fn.select(n, Fn.get_azs()) for n in range(settings.availability_zones)],
             nat_gateways=settings.nat_gateways,
             restrict_default_security_group=False,
             subnet_configuration=[
@@ -55,32 +67,52 @@ class Network(Construct):
             },
         )
         self._flow_logs(house)
-        self.functions_group = ec2.SecurityGroup(
-            self, "Functions", vpc=self.vpc, description="Functions: out only", allow_all_outbound=False
-        )
-        self.database_group = ec2.SecurityGroup(
-            self,
-            "Database",
-            vpc=self.vpc,
-            description="Event store: from functions only",
-            allow_all_outbound=False,
-        )
-        database = ec2.Port.tcp(database_port)
+        self.functions_group = self._group("Functions", "Functions: out only")
         self.functions_group.add_egress_rule(
             ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS APIs and the key set"
         )
-        self.functions_group.add_egress_rule(self.database_group, database, "event store")
-        self.database_group.add_ingress_rule(self.functions_group, database, "functions")
+        self._endpoints(settings)
         self._acknowledge()
 
     @property
     def segment(self) -> Segment:
         """Where functions run."""
-        return Segment(
-            vpc=self.vpc,
-            subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS),
-            security_group=self.functions_group,
-        )
+        return Segment(vpc=self.vpc, subnets=PRIVATE, security_group=self.functions_group)
+
+    def store_group(self, id_: str, *, port: int, what: str) -> ec2.SecurityGroup:
+        """The group of a store that functions reach at ``port``, and that reaches nothing."""
+        group = self._group(id_, f"{what}: from functions only")
+        self.connect(self.functions_group, group, port=port, what=what)
+        return group
+
+    def connect(self, source: ec2.SecurityGroup, target: ec2.SecurityGroup, *, port: int, what: str) -> None:
+        """Let ``source`` reach ``target`` at ``port``, and nothing else."""
+        source.add_egress_rule(target, ec2.Port.tcp(port), what)
+        target.add_ingress_rule(source, ec2.Port.tcp(port), what)
+
+    def store_client(self, id_: str, description: str) -> ec2.SecurityGroup:
+        """The group of what is not a function of ours and reaches AWS and a store that lets it in."""
+        group = self._group(id_, description)
+        group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS APIs")
+        return group
+
+    def _group(self, id_: str, description: str) -> ec2.SecurityGroup:
+        return ec2.SecurityGroup(self, id_, vpc=self.vpc, description=description, allow_all_outbound=False)
+
+    def _endpoints(self, settings: NetworkSettings) -> None:
+        if not settings.endpoints:
+            return
+        group = self._group("Endpoints", "AWS services: from functions only")
+        group.add_ingress_rule(self.functions_group, ec2.Port.tcp(443), "functions")
+        for name in settings.endpoints:
+            self.vpc.add_interface_endpoint(
+                f"Endpoint{name.capitalize()}",
+                service=_ENDPOINTS[name],
+                subnets=ISOLATED,
+                security_groups=[group],
+                open=False,
+                private_dns_enabled=True,
+            )
 
     def _flow_logs(self, house: House) -> None:
         group = house.log_group(self, "FlowLogs", name=f"/aws/vpc/{house.name('flow')}")
@@ -116,7 +148,7 @@ class Network(Construct):
                 typing.cast(Construct, subnet),
                 {
                     "NIST.800.53.R5-VPCNoUnrestrictedRouteToIGW": (
-                        "Holds the NAT gateway and nothing else; no address is assigned on launch."
+                        "Holds gateways and nothing else; no address is assigned on launch."
                     )
                 },
             )

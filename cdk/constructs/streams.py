@@ -7,6 +7,7 @@ from aws_cdk import aws_kinesis as kinesis
 from constructs import Construct
 
 from cdk.constructs.house import House, acknowledge
+from cdk.environments.traffic import StreamName
 
 
 class Streams(Construct):
@@ -17,8 +18,8 @@ class Streams(Construct):
         self.ingest = self._stream("Ingest", "ingest", house)
         self.events = self._stream("Events", "events", house)
 
-    def _stream(self, id_: str, logical: str, house: House) -> kinesis.Stream:
-        size = next(stream for name, stream in house.settings.streams.items() if name == logical)
+    def _stream(self, id_: str, logical: StreamName, house: House) -> kinesis.Stream:
+        size = house.settings.streams[logical]
         stream = kinesis.Stream(
             self,
             id_,

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cdk.environments import dev, local
+from cdk.environments import dev, dr, local, prod, prod_reference, staging
 from cdk.environments.settings import Settings
 
-ENVIRONMENTS: dict[str, Callable[[], Settings]] = {"local": local.settings, "dev": dev.settings}
+ENVIRONMENTS: dict[str, Callable[[], Settings]] = {
+    "local": local.settings,
+    "dev": dev.settings,
+    "staging": staging.settings,
+    "prod": prod.settings,
+    "prod-reference": prod_reference.settings,
+    "dr": dr.settings,
+}
 
 
 class UnknownEnvironmentError(ValueError):

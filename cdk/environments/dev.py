@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from cdk.environments.settings import (
-    Alarms,
+from cdk.environments.operations import Alarms, Cost
+from cdk.environments.settings import Settings
+from cdk.environments.stores import Bucket, Capacity, Database, Lake, Rollups
+from cdk.environments.traffic import (
     Api,
-    Bucket,
-    Database,
+    Bus,
+    Encryption,
     EventSource,
     Function,
     Identity,
     Network,
     Queues,
-    Settings,
+    Secrets,
     Stream,
 )
 
@@ -25,6 +27,9 @@ def settings() -> Settings:
     return Settings(
         name="dev",
         embedded=False,
+        region="us-east-1",
+        copies_to=None,
+        copy_of=None,
         architecture="arm64",
         log_level="INFO",
         log_retention_days=30,
@@ -38,6 +43,7 @@ def settings() -> Settings:
             "relay": Function(memory_mb=512, timeout_seconds=120, reserved_concurrency=2),
             "migrate": Function(memory_mb=512, timeout_seconds=900, reserved_concurrency=1),
         },
+        release=None,
         streams={
             "ingest": Stream(shards=1, retention_hours=24),
             "events": Stream(shards=1, retention_hours=24),
@@ -49,20 +55,50 @@ def settings() -> Settings:
             "quality": backbone,
         },
         queues=Queues(retention_days=14, visibility_seconds=60),
+        bus=Bus(archive_days=7, subscribers=(), schemas=False),
         bucket=Bucket(name_has_account=True, access_logs=True, noncurrent_days=30),
-        api=Api(rate_per_second=100, burst=200),
+        lake=Lake(
+            infrequent_after_days=30,
+            glacier_after_days=90,
+            deep_archive_after_days=180,
+            lock_mode="GOVERNANCE",
+            lock_days=1,
+            rejected_days=30,
+        ),
+        api=Api(rate_per_second=100, burst=200, plans={}, domain=None, websocket=None),
         alarms=Alarms(
             notify=True, iterator_age_seconds=300, follower_lag_seconds=60, consumer_age_seconds=86_400
         ),
-        network=Network(cidr="10.40.0.0/16", availability_zones=2, nat_gateways=1),
+        encryption=Encryption(rotation_days=365),
+        network=Network(cidr="10.40.0.0/16", availability_zones=2, nat_gateways=1, endpoints=()),
+        identity=Identity(
+            access_token_minutes=60,
+            refresh_token_days=1,
+            machine_scopes=("read:data", "write:data"),
+            sign_in_urls=(),
+        ),
+        secrets=Secrets(providers=(), rotation_days=90),
         database=Database(
             engine_version="17.9",
-            min_acu=0.5,
-            max_acu=4.0,
-            readers=0,
+            writer="serverless",
+            readers=(),
+            serverless=Capacity(min_acu=0.5, max_acu=4.0),
             port=5432,
             backup_retention_days=7,
             deletion_protection=True,
+            proxy=False,
+            global_database=False,
         ),
-        identity=Identity(access_token_minutes=60, machine_scopes=("read:data", "write:data")),
+        documents=None,
+        time_series=Rollups(store="rollups"),
+        caches={},
+        kafka=None,
+        search=None,
+        files=None,
+        edge=None,
+        cluster=None,
+        observability=None,
+        recovery=None,
+        cost=Cost(monthly_usd=150, anomaly_usd=20),
+        analytics=None,
     )

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from cdk.environments.settings import (
-    Alarms,
-    Api,
-    Bucket,
-    EventSource,
-    Function,
-    Queues,
-    Settings,
-    Stream,
-)
+from cdk.environments.operations import Alarms
+from cdk.environments.settings import Settings
+from cdk.environments.stores import Bucket, Rollups
+from cdk.environments.traffic import Api, EventSource, Function, Queues, Stream
 
 
 def settings() -> Settings:
@@ -22,6 +16,9 @@ def settings() -> Settings:
     return Settings(
         name="local",
         embedded=True,
+        region="us-east-1",
+        copies_to=None,
+        copy_of=None,
         architecture="arm64",
         log_level="INFO",
         log_retention_days=7,
@@ -35,6 +32,7 @@ def settings() -> Settings:
             "relay": Function(memory_mb=256, timeout_seconds=120, reserved_concurrency=2),
             "migrate": Function(memory_mb=256, timeout_seconds=300, reserved_concurrency=1),
         },
+        release=None,
         streams={
             "ingest": Stream(shards=1, retention_hours=24),
             "events": Stream(shards=1, retention_hours=24),
@@ -46,12 +44,28 @@ def settings() -> Settings:
             "quality": backbone,
         },
         queues=Queues(retention_days=14, visibility_seconds=60),
+        bus=None,
         bucket=Bucket(name_has_account=False, access_logs=False, noncurrent_days=30),
-        api=Api(rate_per_second=1000, burst=500),
+        lake=None,
+        api=Api(rate_per_second=1000, burst=500, plans={}, domain=None, websocket=None),
         alarms=Alarms(
             notify=False, iterator_age_seconds=60, follower_lag_seconds=30, consumer_age_seconds=86_400
         ),
+        encryption=None,
         network=None,
-        database=None,
         identity=None,
+        secrets=None,
+        database=None,
+        documents=None,
+        time_series=Rollups(store="rollups"),
+        caches={},
+        kafka=None,
+        search=None,
+        files=None,
+        edge=None,
+        cluster=None,
+        observability=None,
+        recovery=None,
+        cost=None,
+        analytics=None,
     )

@@ -3,174 +3,187 @@
 Everything here is checked before a construct exists: an unknown key, a value of the wrong type or out of
 range, or a combination that AWS would refuse or that would lose data. Sizes and switches are settings;
 what must never differ between environments (encryption, bisecting, partial failures) is a default of
-the constructs and cannot be set.
+the constructs and cannot be set. A part that is ``None`` is not made.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from cdk.environments.model import COMPLIANCE_DAYS, RECOVERY_DAYS, LogRetentionDays, Model, Region
+from cdk.environments.operations import (
+    Alarms,
+    Analytics,
+    Cluster,
+    Cost,
+    Edge,
+    Observability,
+    Recovery,
+)
+from cdk.environments.stores import (
+    Bucket,
+    Cache,
+    CachePurpose,
+    Database,
+    Documents,
+    Files,
+    Lake,
+    Search,
+    TimeSeries,
+)
+from cdk.environments.traffic import (
+    STREAM_OF_SOURCE,
+    Api,
+    Bus,
+    Encryption,
+    EventSource,
+    Function,
+    Identity,
+    Kafka,
+    Network,
+    Queues,
+    Release,
+    Secrets,
+    Stream,
+    StreamName,
+)
 from qis.settings import FUNCTIONS
 
-LogRetentionDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 2557, 3653]
-Scope = Literal["read:data", "write:data", "publish:data", "admin:data"]
 
-STREAM_OF_SOURCE: dict[str, str] = {
-    "ingest": "ingest",
-    "reconcile": "events",
-    "publish": "events",
-    "quality": "events",
-}
-"""Which stream each stream-driven function reads."""
+class Peer(Model):
+    """The environment in another region that this one copies to, or is copied from."""
 
-
-class Model(BaseModel):
-    """Unknown keys are refused, nothing is coerced, nothing changes after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, revalidate_instances="always")
-
-
-class Function(Model):
-    """Size of one function."""
-
-    memory_mb: Annotated[int, Field(ge=128, le=10240)]
-    timeout_seconds: Annotated[int, Field(ge=1, le=900)]
-    reserved_concurrency: Annotated[int, Field(ge=1, le=1000)]
-
-
-class Stream(Model):
-    """A Kinesis stream with provisioned shards."""
-
-    shards: Annotated[int, Field(ge=1, le=500)]
-    retention_hours: Annotated[int, Field(ge=24, le=8760)]
-
-
-class EventSource(Model):
-    """How a function reads its stream. Failure handling has bounds: the service's own defaults (retry for
-    ever, keep for ever) would let one bad record stop a shard, so they cannot be expressed."""
-
-    batch_size: Annotated[int, Field(ge=1, le=10_000)]
-    window_seconds: Annotated[int, Field(ge=0, le=300)]
-    retry_attempts: Annotated[int, Field(ge=0, le=10_000)]
-    max_record_age_seconds: Annotated[int, Field(ge=60, le=604_800)]
-    parallelization: Annotated[int, Field(ge=1, le=10)]
-
-
-class Queues(Model):
-    """Queues of consumers and of what failed."""
-
-    retention_days: Annotated[int, Field(ge=1, le=14)]
-    visibility_seconds: Annotated[int, Field(ge=0, le=43_200)]
-
-
-class Bucket(Model):
-    """The bucket of raw inputs."""
-
-    name_has_account: bool
-    """Bucket names are global: in AWS the account id makes ours unique."""
-    access_logs: bool
-    noncurrent_days: Annotated[int, Field(ge=1)]
-    """Days that an overwritten version is kept."""
-
-
-class Api(Model):
-    """Limits of the REST API; beyond them a caller gets 429."""
-
-    rate_per_second: Annotated[int, Field(ge=1, le=10_000)]
-    burst: Annotated[int, Field(ge=1, le=5_000)]
-
-
-class Alarms(Model):
-    """When someone is told."""
-
-    notify: bool
-    """Make a topic that every alarm publishes to."""
-    iterator_age_seconds: Annotated[int, Field(ge=1)]
-    follower_lag_seconds: Annotated[int, Field(ge=1)]
-    consumer_age_seconds: Annotated[int, Field(ge=1)]
-
-
-class Network(Model):
-    """A VPC with public (gateway only), private (functions) and isolated (database) subnets."""
-
-    cidr: Annotated[str, Field(pattern=r"^10\.\d{1,3}\.0\.0/16$")]
-    availability_zones: Annotated[int, Field(ge=2, le=3)]
-    nat_gateways: Annotated[int, Field(ge=1, le=3)]
-
-    @model_validator(mode="after")
-    def _one_gateway_per_zone_at_most(self) -> Self:
-        if self.nat_gateways > self.availability_zones:
-            raise ValueError("nat_gateways: more gateways than availability_zones")
-        return self
-
-
-class Database(Model):
-    """Aurora PostgreSQL, Serverless v2. One ACU is about 2 GiB of memory."""
-
-    engine_version: Literal["17.7", "17.9", "18.6"]
-    min_acu: Annotated[float, Field(ge=0.5, le=256, multiple_of=0.5)]
-    max_acu: Annotated[float, Field(ge=1, le=256, multiple_of=0.5)]
-    readers: Annotated[int, Field(ge=0, le=15)]
-    port: Annotated[int, Field(ge=1150, le=65_535)]
-    backup_retention_days: Annotated[int, Field(ge=1, le=35)]
-    deletion_protection: bool
-
-    @model_validator(mode="after")
-    def _range_of_capacity(self) -> Self:
-        if self.min_acu > self.max_acu:
-            raise ValueError("min_acu: is above max_acu")
-        return self
-
-
-class Identity(Model):
-    """The Cognito user pool."""
-
-    access_token_minutes: Annotated[int, Field(ge=5, le=60)]
-    machine_scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
-    """What the machine client (a feed) may ask for."""
+    environment: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,14}$")]
+    region: Region
 
 
 class Settings(Model):
     """One environment."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{1,11}$")]
-    """Part of every physical name: ``qis-<name>-<thing>``."""
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)?$", min_length=2, max_length=15)]
     embedded: bool
     """The environment of the local twin: database, cache and key set are given as template parameters,
     everything else is one stack."""
+    region: Region
+    copies_to: Peer | None
+    copy_of: Peer | None
+    active: bool = True
+    """False: data is kept current and nothing is processed, until the other region fails."""
     architecture: Literal["arm64", "x86_64"]
     log_level: Literal["DEBUG", "INFO", "WARNING"]
     log_retention_days: LogRetentionDays
+    account_concurrency: Annotated[int, Field(ge=100)] = 1000
+    """How many functions the account may run at once: a quota of AWS, raised on request."""
     retain_data: bool = True
     """Keep stateful resources when the stack that made them is deleted."""
     termination_protection: bool
     functions: dict[str, Function]
-    streams: dict[Literal["ingest", "events"], Stream]
+    release: Release | None
+    streams: dict[StreamName, Stream]
     event_sources: dict[str, EventSource]
     queues: Queues
+    bus: Bus | None
     bucket: Bucket
+    lake: Lake | None
     api: Api
     alarms: Alarms
+    encryption: Encryption | None
     network: Network | None
-    database: Database | None
     identity: Identity | None
+    secrets: Secrets | None
+    database: Database | None
+    documents: Documents | None
+    time_series: TimeSeries
+    caches: dict[CachePurpose, Cache]
+    kafka: Kafka | None
+    search: Search | None
+    files: Files | None
+    edge: Edge | None
+    cluster: Cluster | None
+    observability: Observability | None
+    recovery: Recovery | None
+    cost: Cost | None
+    analytics: Analytics | None
+
+    @property
+    def stem(self) -> str:
+        """How every physical name begins. Without the name's hyphen, so that a pattern of one environment's
+        names never covers those of another."""
+        return f"qis-{self.name.replace('-', '')}"
+
+    @property
+    def production(self) -> bool:
+        """Whether it holds, or stands in for, what consumers rely on."""
+        return self.name.startswith("prod") or (
+            self.copy_of is not None and self.copy_of.environment.startswith("prod")
+        )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        parts = {"network": self.network, "database": self.database, "identity": self.identity}
-        for name, part in parts.items():
-            if self.embedded and part is not None:
-                raise ValueError(f"{name}: an embedded environment is given this by the local twin")
-            if not self.embedded and part is None:
+        required = ("network", "database", "identity", "encryption", "bus", "secrets")
+        for name in required:
+            if not self.embedded and getattr(self, name) is None:
                 raise ValueError(f"{name}: is required outside the local twin")
+        never = (*required, "release", "lake", "documents", "kafka", "search", "files", "edge", "cluster")
+        for name in (*never, "observability", "recovery", "cost", "analytics", "copies_to", "copy_of"):
+            if self.embedded and getattr(self, name) is not None:
+                raise ValueError(f"{name}: the local twin brings it, or has none")
+        if self.embedded and (self.caches or self.time_series.store != "rollups"):
+            raise ValueError("caches, time_series: the local twin brings its own")
         if not self.embedded and not self.alarms.notify:
             raise ValueError("alarms.notify: an alarm outside the local twin must reach someone")
-        if self.name.startswith("prod") and not self.retain_data:
+        return self
+
+    @model_validator(mode="after")
+    def _production_keeps_what_it_must(self) -> Self:
+        if not self.production:
+            return self
+        if not self.retain_data:
             raise ValueError("retain_data: production data is never deleted with its stack")
-        if self.name.startswith("prod") and self.database and not self.database.deletion_protection:
-            raise ValueError("database.deletion_protection: required in production")
+        if not self.termination_protection:
+            raise ValueError("termination_protection: required in production")
+        for name in ("database", "documents"):
+            part = getattr(self, name)
+            if part and not part.deletion_protection:
+                raise ValueError(f"{name}.deletion_protection: required in production")
+        if self.database and self.database.backup_retention_days < RECOVERY_DAYS:
+            raise ValueError(
+                f"database.backup_retention_days: production can go back {RECOVERY_DAYS} days, to the second"
+            )
+        if self.lake is None or self.lake.lock_days < COMPLIANCE_DAYS:
+            raise ValueError(f"lake.lock_days: audit records are kept {COMPLIANCE_DAYS} days in production")
+        return self
+
+    @model_validator(mode="after")
+    def _zones_fit(self) -> Self:
+        zones = self.network.availability_zones if self.network else 0
+        if self.production and zones < 3:
+            raise ValueError("network.availability_zones: production needs 3, to lose one")
+        if self.kafka and zones and self.kafka.brokers % zones:
+            raise ValueError(f"kafka.brokers: must be a multiple of the {zones} zones")
+        for name, size in self.caches.items():
+            if self.production and name == "hot" and size.nodes < 2:
+                raise ValueError("caches.hot.nodes: a replica in another zone takes over in production")
+        if self.search and self.search.nodes > 1 and zones and self.search.nodes % zones:
+            raise ValueError(f"search.nodes: must be one, or a multiple of the {zones} zones")
+        return self
+
+    @model_validator(mode="after")
+    def _regions_fit(self) -> Self:
+        if not self.active and not self.copy_of:
+            raise ValueError("active: only the copy of another region may wait")
+        if self.copies_to and self.copy_of:
+            raise ValueError("copies_to: a copy is not copied again")
+        for peer in (self.copies_to, self.copy_of):
+            if peer and peer.region == self.region:
+                raise ValueError("copies_to, copy_of: a copy in the same region is lost with it")
+        if self.database:
+            if self.database.global_database and not (self.copies_to or self.copy_of):
+                raise ValueError("database.global_database: copies_to or copy_of says which region is second")
+            if self.copy_of and not self.database.global_database:
+                raise ValueError("database.global_database: a copy follows the other region's database")
         return self
 
     @model_validator(mode="after")
@@ -184,14 +197,32 @@ class Settings(Model):
             )
         if self.functions["query"].timeout_seconds > 29:
             raise ValueError("functions.query.timeout_seconds: API Gateway waits 29 s at most")
+        reserved = sum(function.reserved_concurrency for function in self.functions.values())
+        if reserved > self.account_concurrency - 100:
+            raise ValueError(
+                f"functions: reserve a concurrency of {reserved} together; AWS keeps 100 of the account's "
+                f"{self.account_concurrency} unreserved"
+            )
+        if self.release is None:
+            for name, function in self.functions.items():
+                if function.snap_start or function.provisioned_concurrency:
+                    raise ValueError(f"functions.{name}: warm starts are of versions, which release makes")
         return self
 
     @model_validator(mode="after")
     def _event_sources_fit(self) -> Self:
-        _same_keys("streams", set(self.streams), set(STREAM_OF_SOURCE.values()))
+        missing = set(STREAM_OF_SOURCE.values()) - set(self.streams)
+        if missing:
+            raise ValueError(f"streams: missing {sorted(missing)}")
         _same_keys("event_sources", set(self.event_sources), set(STREAM_OF_SOURCE))
         for name, source in self.event_sources.items():
-            kept = next(s for key, s in self.streams.items() if key == STREAM_OF_SOURCE[name])
+            kept = self.streams[STREAM_OF_SOURCE[name]]
+            readers = kept.shards * source.parallelization
+            if readers > self.functions[name].reserved_concurrency:
+                raise ValueError(
+                    f"event_sources.{name}.parallelization: {readers} batches at once, more than "
+                    f"functions.{name}.reserved_concurrency lets run"
+                )
             if source.max_record_age_seconds > kept.retention_hours * 3600:
                 raise ValueError(
                     f"event_sources.{name}.max_record_age_seconds: is longer than the stream keeps records, "

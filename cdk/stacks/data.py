@@ -24,6 +24,8 @@ class Endpoints:
     """Where the functions find what they use."""
 
     database_host: str
+    shared_database_host: str
+    """The same database by way of the proxy, where there is one: for functions that run many at a time."""
     database_port: str
     database_auth: str
     cache_url: str
@@ -32,6 +34,7 @@ class Endpoints:
     token_audience: str
     app_user_arn: str | None
     """What a function may connect to the database as; none where no sign-in is checked."""
+    shared_app_user_arn: str | None
     migrate_user_arn: str | None
     segment: Segment | None
 
@@ -41,7 +44,11 @@ class Data(Construct):
 
     def __init__(self, scope: Construct, id_: str, *, settings: Settings) -> None:
         super().__init__(scope, id_)
-        keys = None if settings.embedded else Keys(self, "Keys", environment=settings.name)
+        keys = (
+            None
+            if settings.encryption is None
+            else Keys(self, "Keys", settings=settings, encryption=settings.encryption)
+        )
         self.house = House(
             settings=settings, data_key=keys.data if keys else None, logs_key=keys.logs if keys else None
         )
@@ -52,8 +59,10 @@ class Data(Construct):
 
     def _parameters(self) -> Endpoints:
         """The local twin fills these in when it starts its own parts."""
+        host = _parameter(self, "DatabaseHost", "Host of the embedded PostgreSQL")
         return Endpoints(
-            database_host=_parameter(self, "DatabaseHost", "Host of the embedded PostgreSQL"),
+            database_host=host,
+            shared_database_host=host,
             database_port=_parameter(self, "DatabasePort", "Port of the embedded PostgreSQL"),
             database_auth="trust",
             cache_url=_parameter(self, "CacheUrl", "Address of the embedded Valkey"),
@@ -61,6 +70,7 @@ class Data(Construct):
             token_issuer="https://qis.local",  # noqa: S106 -- a name, not a secret
             token_audience="qis-api",  # noqa: S106 -- a name, not a secret
             app_user_arn=None,
+            shared_app_user_arn=None,
             migrate_user_arn=None,
             segment=None,
         )
@@ -70,25 +80,21 @@ class Data(Construct):
         assert settings.network is not None
         assert settings.database is not None
         assert settings.identity is not None
-        network = Network(
-            self,
-            "Network",
-            house=self.house,
-            settings=settings.network,
-            database_port=settings.database.port,
-        )
+        network = Network(self, "Network", house=self.house, settings=settings.network)
         database = Database(self, "Database", house=self.house, settings=settings.database, network=network)
         identity = Identity(self, "Identity", house=self.house, settings=settings.identity)
         return Endpoints(
-            database_host=database.cluster.cluster_endpoint.hostname,
+            database_host=database.host,
+            shared_database_host=database.shared_host,
             database_port=str(settings.database.port),
             database_auth="iam",
             cache_url="",
             jwks_url=identity.jwks_url,
             token_issuer=identity.issuer,
             token_audience=identity.audience,
-            app_user_arn=database.user_arn(self.house, FUNCTION_USER),
-            migrate_user_arn=database.user_arn(self.house, MIGRATE_USER),
+            app_user_arn=database.user_arn(FUNCTION_USER),
+            shared_app_user_arn=database.shared_user_arn(FUNCTION_USER),
+            migrate_user_arn=database.user_arn(MIGRATE_USER),
             segment=network.segment,
         )
 

@@ -70,7 +70,7 @@ class Service(Construct):
         data, at = self._data, self._data.endpoints
         common = {"environment": data.house.settings.name}
         store = common | {
-            "database_host": at.database_host,
+            "database_host": at.shared_database_host,
             "database_port": at.database_port,
             "database_name": NAME,
             "database_user": FUNCTION_USER,
@@ -92,8 +92,15 @@ class Service(Construct):
             "publish": common | {"bus_name": data.events.bus.event_bus_name},
             "quality": store,
             "query": store | tokens | {"cache_url": at.cache_url},
-            "relay": store | {"events_stream": data.streams.events.stream_name},
-            "migrate": store | {"database_user": MIGRATE_USER, "function_user": FUNCTION_USER},
+            # These two hold a session, which a proxy would have to pin.
+            "relay": store
+            | {"database_host": at.database_host, "events_stream": data.streams.events.stream_name},
+            "migrate": store
+            | {
+                "database_host": at.database_host,
+                "database_user": MIGRATE_USER,
+                "function_user": FUNCTION_USER,
+            },
         }
         return {name: self._function(name, given) for name, given in values.items()}
 
@@ -114,9 +121,10 @@ class Service(Construct):
 
     def _grants(self) -> None:
         data, at, functions = self._data, self._data.endpoints, self.functions
-        if at.app_user_arn and at.migrate_user_arn:
-            for name in ("ingest", "reconcile", "quality", "query", "relay"):
-                functions[name].allow(["rds-db:connect"], at.app_user_arn)
+        if at.app_user_arn and at.shared_app_user_arn and at.migrate_user_arn:
+            for name in ("ingest", "reconcile", "quality", "query"):
+                functions[name].allow(["rds-db:connect"], at.shared_app_user_arn)
+            functions["relay"].allow(["rds-db:connect"], at.app_user_arn)
             functions["migrate"].allow(["rds-db:connect"], at.migrate_user_arn)
         functions["ingest"].allow_send(data.events.ingest_dlq)
         functions["ingest"].allow(["s3:PutObject"], data.storage.raw_objects_arn)

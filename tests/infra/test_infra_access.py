@@ -12,6 +12,7 @@ from tests.infra.walk import flat, open_to_the_world, statements
 
 ANY_ACTION: dict[tuple[str, str], str] = {
     ("AWS::KMS::Key", "kms:*"): "without the account in its policy a key could never be managed again",
+    ("AWS::KMS::ReplicaKey", "kms:*"): "without the account in its policy a key could never be managed again",
 }
 """Allowed actions with a wildcard, by type of what holds the policy."""
 
@@ -31,7 +32,7 @@ SOME_RESOURCES: dict[str, str] = {
 }
 """Actions that roles may do on resources whose names are not known before, within one that is named."""
 
-ITSELF = frozenset({"AWS::KMS::Key"})
+ITSELF = frozenset({"AWS::KMS::Key", "AWS::KMS::ReplicaKey"})
 """In the policy of such a resource ``*`` means the resource itself."""
 
 AWS_MANAGED: dict[str, str] = {

@@ -35,14 +35,14 @@ def test_every_environment_is_valid_and_bears_its_own_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", [None, "", "production", "Dev"])
 def test_there_is_no_default_environment(name: str | None) -> None:
-    with pytest.raises(UnknownEnvironmentError, match="dev, local"):
+    with pytest.raises(UnknownEnvironmentError, match="dev, dr, local, prod, prod-reference, staging"):
         load(name)
 
 
 @pytest.mark.parametrize("argv", [[], ["--env", "production"]])
 def test_the_app_says_which_environments_exist(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(argv) == 2
-    assert "choose one of: dev, local" in capsys.readouterr().err
+    assert "choose one of: dev, dr, local, prod, prod-reference, staging" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_the_app_says_which_environments_exist(argv: list[str], capsys: pytest.C
         ("dev", "event_sources.publish", ..., r"event_sources: missing \['publish'\]"),
         ("dev", "streams.events.retention_hours", 12, "greater than or equal to 24"),
         ("dev", "database.engine_version", "15.4", "Input should be '17.7', '17.9' or '18.6'"),
-        ("dev", "database.min_acu", 8.0, "min_acu: is above max_acu"),
+        ("dev", "database.serverless.min_acu", 8.0, "min_acu: is above max_acu"),
         ("dev", "network.nat_gateways", 3, "more gateways than availability_zones"),
         ("dev", "network", None, "network: is required outside the local twin"),
         ("dev", "alarms.notify", False, "must reach someone"),
         ("dev", "identity.machine_scopes", ("own:data",), "Input should be 'read:data'"),
         ("local", "embedded", False, "network: is required outside the local twin"),
-        ("dev", "embedded", True, "is given this by the local twin"),
+        ("dev", "embedded", True, "the local twin brings it"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(name: str, path: str, value: Any, reason: str) -> None:
