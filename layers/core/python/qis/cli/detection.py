@@ -1,0 +1,226 @@
+"""Faults in a claims file, without a server: ``detect``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qis.cli.failures import failure
+from qis.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qis.application.detection import Arrived
+    from qis.cli.claims_file import Row
+    from qis.domain.detection import DetectionRules, Found
+
+PANEL = "Claims in"
+COLUMNS = (
+    "snap",
+    "reference_data_id",
+    "source",
+    "kind",
+    "score",
+    "action",
+    "since",
+    "attribute",
+    "value",
+    "expected",
+    "measured",
+    "threshold",
+    "peers",
+    "repair",
+    "rules",
+)
+DAY_NS = 86_400 * 10**9
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "detect", rich_help_panel=PANEL)(_detect)
+
+
+def _detect(
+    session: Session,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CLAIMS",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="Claims as .csv, .jsonl (both also .gz) or .parquet, in the order in which they came.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Findings, as .csv or .parquet.")],
+    rules: Annotated[
+        Path | None,
+        typer.Option("--rules", metavar="R", exists=True, dir_okay=False, help="JSON with thresholds."),
+    ] = None,
+) -> None:
+    """Find faulty claims in a file, causally: what is said of a snap rests on it and those before.
+
+    One row per finding; no claim is changed. ``snap`` is where it was found, ``since`` what it is about.
+
+    Example: qis detect claims.csv.gz --out findings.csv
+    """
+    from qis.application.detection import detect
+    from qis.cli.claims_file import ClaimsFile, Mapped
+
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise failure("unknown-format", "The name says no known format", f"{out.name}: .csv or .parquet")
+    thresholds = _read_rules(rules)
+    reading = Reading()
+    found = detect(reading.claims(ClaimsFile(file, Mapped(), "detect").rows()), thresholds)
+    write(out, [reading.row(f) for f in found])
+    by_kind: dict[str, int] = {}
+    for f in found:
+        by_kind[f.kind.value] = by_kind.get(f.kind.value, 0) + 1
+    document = {
+        "rows": reading.rows,
+        "unreadable": len(reading.unreadable),
+        "findings": len(found),
+        "kinds": dict(sorted(by_kind.items())),
+        "rules": thresholds.name,
+        "out": str(out),
+    }
+    for number, why in reading.unreadable[:5]:
+        session.note(f"! row {number} cannot be judged: {why}")
+
+    def human(console: Console) -> None:
+        from qis.cli import render
+
+        render.line(console, (str(out), "bold"), f": {len(found)} findings in {reading.rows} rows")
+        render.table(console, ("findings", "kind"), ((n, k) for k, n in by_kind.items()), numbers="findings")
+
+    session.emit(document, human)
+    if reading.unreadable:
+        raise typer.Exit(1)
+
+
+def _read_rules(file: Path | None) -> DetectionRules:
+    from qis.domain.detection import DetectionRules, parse_detection_rules
+
+    if file is None:
+        return DetectionRules()
+    try:
+        return parse_detection_rules(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise failure("invalid-input", "The rules cannot be read", f"{file}: {error}") from error
+
+
+class Reading:
+    """Rows of a file as claims to judge. Snaps keep the text that the file gave them."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.unreadable: list[tuple[int, str]] = []
+        """Rows that name no series, source or time, or whose value is no number: by number, with why."""
+        self._texts: dict[int, str] = {}
+        self._dates = True
+
+    def claims(self, rows: Iterator[Row]) -> Iterator[Arrived]:
+        """The claims, in the file's order."""
+        from qis.domain.errors import InvalidInput
+
+        for row in rows:
+            self.rows += 1
+            try:
+                if row.broken is not None:
+                    raise InvalidInput(row.broken)
+                yield self._claim(row.record)
+            except InvalidInput as refusal:
+                self.unreadable.append((row.number, str(refusal)))
+
+    def _claim(self, record: Mapping[str, Any]) -> Arrived:
+        from qis.application.detection import Arrived
+        from qis.domain.detection import Observation
+        from qis.domain.errors import refuse
+        from qis.domain.numbers import parse_decimal
+        from qis.domain.snap import parse_instant
+
+        def text(name: str) -> str | None:
+            value = record.get(name)
+            return None if value is None else str(value)
+
+        for name in ("snap", "reference_data_id", "source", "value"):
+            if not record.get(name) and record.get(name) != 0:
+                raise refuse(name, "", "required", "is required")
+        volume, received = record.get("volume"), record.get("received_at")
+        observation = Observation(
+            str(record["source"]),
+            parse_decimal(record["value"], "value"),
+            None if volume is None else parse_decimal(volume, "volume"),
+            None if received is None else parse_instant(received, "received_at").ns,
+            text("currency"),
+            text("unit"),
+        )
+        return Arrived(
+            str(record["reference_data_id"]), self._snap(record["snap"]), observation, text("attribute")
+        )
+
+    def _snap(self, given: object) -> int:
+        from qis.domain.snap import parse_instant
+
+        text = str(given)
+        is_date = len(text) == 10
+        self._dates &= is_date
+        ns = parse_instant(f"{text}T00:00:00Z" if is_date else text, "snap").ns
+        self._texts.setdefault(ns, text)
+        return ns
+
+    def row(self, found: Found) -> dict[str, str]:
+        """A finding as a row of the output."""
+        body = found.as_json()
+        peers = " ".join(body["peers"])
+        row = {k: "" if v is None else str(v) for k, v in body.items()} | {"peers": peers}
+        return row | {"snap": self._text(found.snap_ns), "since": self._text(found.since_ns)}
+
+    def _text(self, ns: int) -> str:
+        from qis.domain.snap import Snap
+
+        known = self._texts.get(ns)
+        if known is not None:
+            return known
+        text = Snap(ns).text
+        return text[:10] if self._dates and ns % DAY_NS == 0 else text
+
+
+def write(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write findings; the file appears when it is complete.
+
+    Raises:
+        Failure: it cannot be written.
+    """
+    fresh = file.with_name(f".{file.name}.part")
+    try:
+        if file.suffix.lower() == ".parquet":
+            _parquet(fresh, rows)
+        else:
+            with fresh.open("w", encoding="utf-8", newline="") as out:
+                writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+        os.replace(fresh, file)  # noqa: PTH105 - atomic also over an existing file
+    except OSError as error:
+        raise failure("not-written", "The file cannot be written", f"{file}: {error}") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _parquet(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {name: [row[name] for row in rows] for name in COLUMNS}
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    at = table.schema.get_field_index("score")
+    table = table.set_column(at, "score", table["score"].cast(pa.float64()))
+    parquet.write_table(table, file, compression="zstd")

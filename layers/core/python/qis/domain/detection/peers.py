@@ -1,0 +1,171 @@
+"""A source beside the others of its series: its usual distance from them, and whether it left it.
+
+The consensus for a source is the median of the others, each freed of its own usual distance (its basis). The
+source's distance from that is measured in its own scale, widened on days on which the others disagree among
+themselves. A distance beyond ``peer_jump`` is a fault at once; smaller ones that persist add up to a ``bias``
+(two-sided CUSUM, Page 1954). Days that fit the consensus of the day before or after better than that of their
+own add up to a ``date_shift``. While a source is suspected its basis and scale stand still; after
+``confirm_impossible`` observations on a new distance that is its basis.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from qis.domain.detection.rules import DetectionRules
+
+FIRST_SPREAD = 0.01
+FIRST_WEIGHT = 4
+MATERIAL = 2e-4
+"""Smallest scale of a distance: two basis points."""
+SLOW = 1 / 40
+_WINSOR = 3.0
+_CLIP = 4.0
+
+
+class Distance(NamedTuple):
+    """How a source's value stands to its peers'."""
+
+    excess: float
+    """Distance from where the source should be, as a difference of logarithms."""
+    scales: float
+    expected: float
+    """Logarithm of the value that the peers and the source's basis make expected."""
+    agreeing: bool
+    """Whether the peers agree among themselves, so that they can speak against the source."""
+
+
+class Peer:
+    """State of one source beside the others."""
+
+    __slots__ = (
+        "ahead",
+        "basis",
+        "behind",
+        "count",
+        "high",
+        "last",
+        "low",
+        "off",
+        "off_n",
+        "rules",
+        "spread",
+    )
+
+    def __init__(self, rules: DetectionRules) -> None:
+        self.rules = rules
+        self.count = 0
+        self.basis = 0.0
+        self.spread = FIRST_SPREAD
+        self.high = 0.0
+        """The CUSUM upwards; ``low`` the one downwards."""
+        self.low = 0.0
+        self.off = 0.0
+        """Distance while the source is off, and for how many observations it has been."""
+        self.off_n = 0
+        self.behind = 0.0
+        """Evidence that the source says today what its peers said yesterday; ``ahead``: will say tomorrow."""
+        self.ahead = 0.0
+        self.last = 0.0
+        """The source's last value."""
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the source's days are one off."""
+        return max(self.behind, self.ahead) > self.rules.shift
+
+    @property
+    def biased(self) -> bool:
+        """Whether the source's distance has drifted away."""
+        return max(self.high, self.low) > self.rules.drift
+
+    def shift(self, x: float, consensus: float, before: float | None) -> None:
+        """Take the evidence for days that are one off."""
+        if before is not None and self.count:
+            own = abs(x - consensus - self.basis)
+            unit = max(self.spread, MATERIAL)
+            moved = abs(consensus - before)
+            if moved > unit:
+                last = self.last - self.basis
+                behind = (own - abs(x - before - self.basis)) / unit
+                ahead = (abs(last - before) - abs(last - consensus)) / unit
+                most = self.rules.shift + 4.0
+                self.behind = min(most, max(0.0, self.behind + max(-_CLIP, min(2.0, behind))))
+                self.ahead = min(most, max(0.0, self.ahead + max(-_CLIP, min(2.0, ahead))))
+        self.last = x
+
+    def fits_before(self, x: float, before: float) -> bool:
+        """Whether the value is what the peers said one observation ago."""
+        return abs(x - before - self.basis) < 2.0 * self.spread
+
+    def accumulate(self, scales: float) -> None:
+        """Add to the CUSUMs; a source that is back where it belongs is forgiven at once."""
+        if self.biased and abs(scales) < self.rules.drift_slack:
+            self.high = self.low = 0.0
+            return
+        z = max(-_CLIP, min(_CLIP, scales))
+        slack, most = self.rules.drift_slack, self.rules.drift + _CLIP
+        self.high = min(most, max(0.0, self.high + z - slack))
+        self.low = min(most, max(0.0, self.low - z - slack))
+
+    def learn(self, excess: float) -> None:
+        """Take a distance into the basis and the scale."""
+        count = self.count = self.count + 1
+        self.off_n = 0
+        if count == 1:
+            self.basis += excess
+            return
+        most = _WINSOR * self.spread
+        bounded = max(-most, min(most, excess))
+        weight = max(1.0 / (count + 1), SLOW)
+        self.basis += bounded * weight
+        spread = self.spread + (1.2533 * abs(bounded) - self.spread) * max(1.0 / (count + FIRST_WEIGHT), SLOW)
+        self.spread = max(spread, MATERIAL)
+
+    def stay_off(self, excess: float) -> bool:
+        """Count an observation off the basis; whether it now is the basis."""
+        near = self.rules.peer_jump * self.spread
+        self.off_n = self.off_n + 1 if self.off_n and abs(excess - self.off) <= near else 1
+        self.off = excess
+        if self.off_n < self.rules.confirm_impossible:
+            return False
+        self.basis += excess
+        self.off_n = 0
+        self.high = self.low = 0.0
+        return True
+
+
+def distances(values: Sequence[float], peers: Sequence[Peer]) -> list[Distance]:
+    """The distance of each value from the median of the others. At least two values; their order is that of
+    ``peers``."""
+    freed = [x - p.basis for x, p in zip(values, peers, strict=True)]
+    ordered = sorted(freed)
+    centre = middle(ordered)
+    stray = sorted(abs(y - centre) / p.spread for y, p in zip(freed, peers, strict=True))
+    found = []
+    for x, y, peer in zip(values, freed, peers, strict=True):
+        consensus = _median_without(ordered, y)
+        unrest = max(1.0, _median_without(stray, abs(y - centre) / peer.spread))
+        wide = 2.0 if peer.count < peer.rules.warm_up else 1.0
+        excess = y - consensus
+        scales = excess / (peer.spread * unrest * wide)
+        found.append(Distance(excess, scales, consensus + (x - y), unrest < peer.rules.peer_jump / 2))
+    return found
+
+
+def middle(ordered: Sequence[float]) -> float:
+    """The median of a sorted sequence that is not empty."""
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else 0.5 * (ordered[half - 1] + ordered[half])
+
+
+def _median_without(ordered: Sequence[float], one: float) -> float:
+    """The median of a sorted sequence without one of its elements."""
+    at, n = bisect_left(ordered, one), len(ordered) - 1
+
+    def rest(i: int) -> float:
+        return ordered[i if i < at else i + 1]
+
+    return rest(n // 2) if n % 2 else 0.5 * (rest(n // 2 - 1) + rest(n // 2))

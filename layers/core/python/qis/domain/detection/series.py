@@ -1,0 +1,311 @@
+"""All sources of one series, snap by snap."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from math import exp
+from typing import NamedTuple, Self
+
+from qis.domain.detection.judgement import Action, Evidence, Fault, Found, Judgement, Observation
+from qis.domain.detection.kept import keep, restore
+from qis.domain.detection.peers import Distance, Peer, distances, middle
+from qis.domain.detection.rules import DetectionRules
+from qis.domain.detection.schedule import Schedule, text_of
+from qis.domain.detection.shapes import slip, transposition
+from qis.domain.detection.stream import Stream, Suspicion, sure
+
+_REGULAR = 0.9
+"""Presence from which the absence of a source is a finding."""
+_PRESENCE = 1 / 20
+
+
+class _Source:
+    """What is kept of one source."""
+
+    __slots__ = ("peer", "present", "snaps", "stream")
+
+    def __init__(self, rules: DetectionRules) -> None:
+        self.stream = Stream(rules)
+        self.peer = Peer(rules)
+        self.present = 0.5
+        """How often it spoke of late."""
+        self.snaps = 0
+
+    @property
+    def trusted(self) -> bool:
+        """Whether its word counts against others."""
+        return not (self.stream.stale or self.peer.off_n or self.peer.biased or self.peer.shifted)
+
+
+class _Place(NamedTuple):
+    """A source's value at a snap beside its peers'."""
+
+    x: float
+    distance: Distance
+    own: float
+    """The source's own step, in its scales."""
+    theirs: float
+    """The largest step of a peer, in its scales."""
+    peers: tuple[str, ...]
+
+
+class SeriesDetector:
+    """The detector of one series. Snaps come in ascending order; claims of a snap in any order.
+
+    A snap is judged from what is known of it and of those before. When another claim of the newest snap
+    comes, judge the snap again, whole, from the checkpoint before it: the answer depends on the claims alone.
+    """
+
+    def __init__(self, reference_data_id: str, rules: DetectionRules) -> None:
+        self.reference_data_id = reference_data_id
+        self._rules = rules
+        self._sources: dict[str, _Source] = {}
+        self._schedule = Schedule()
+        self._before: float | None = None
+        """Consensus of the snap before, as a logarithm."""
+        self._absent: tuple[str, ...] = ()
+        self._last_ns = 0
+
+    def observe(self, ns: int, given: Iterable[Observation]) -> list[Judgement]:
+        """Judge every claim of a snap, and take them.
+
+        Args:
+            ns: the snap, later than the one before.
+            given: its claims. Of two of one source, the one received last counts.
+        """
+        claims = _last_of_each(given)
+        found: dict[str, list[Suspicion]] = {c.source: [] for c in claims}
+        for claim in claims:
+            if claim.source not in self._sources:
+                self._sources[claim.source] = _Source(self._rules)
+        self._rhythm(ns, found)
+        places = self._places(claims) if len(claims) > 1 else {}
+        consensus = self._consensus(places) if places else None
+        for claim in claims:
+            source = self._sources[claim.source]
+            place = places.get(claim.source)
+            if place is None or consensus is None:
+                more = source.stream.judge(ns, claim.value, claim.volume)
+            else:
+                more = self._judge_beside(ns, claim, source, place, consensus)
+            if more:
+                found[claim.source] += more
+        self._before = consensus
+        self._last_ns = ns
+        return [self._judgement(ns, name, suspicions) for name, suspicions in found.items()]
+
+    def checkpoint(self) -> str:
+        """The state as JSON: what ``restore`` makes the same detector of."""
+        sources = {
+            name: [keep(s.stream), keep(s.peer), s.present, s.snaps] for name, s in self._sources.items()
+        }
+        body = [keep(self._schedule), self._before, self._absent, self._last_ns, sources]
+        return json.dumps(body, separators=(",", ":"))
+
+    @classmethod
+    def restore(cls, reference_data_id: str, rules: DetectionRules, checkpoint: str) -> Self:
+        """The detector of a checkpoint.
+
+        Raises:
+            ValueError: it is not a checkpoint of this version of the code.
+        """
+        detector = cls(reference_data_id, rules)
+        schedule, before, absent, last_ns, sources = json.loads(checkpoint)
+        restore(detector._schedule, schedule)
+        detector._before, detector._absent, detector._last_ns = before, tuple(absent), last_ns
+        for name, (stream, peer, present, snaps) in sources.items():
+            source = detector._sources[name] = _Source(rules)
+            restore(source.stream, stream)
+            restore(source.peer, peer)
+            source.present, source.snaps = present, snaps
+        return detector
+
+    # the rhythm
+
+    def _rhythm(self, ns: int, found: dict[str, list[Suspicion]]) -> None:
+        """Sources that were absent at the snap before, snaps that all left out, and odd clock times."""
+        here = tuple(found)
+        for name in self._absent:
+            others = tuple(n for n in here if n != name)
+            found.setdefault(name, []).append(_missing(self._last_ns, "no claim, unlike its peers", others))
+        odd = self._schedule.odd_clock(ns)
+        regular = [n for n, s in self._sources.items() if s.present > _REGULAR] or here
+        for absent in self._schedule.take(ns):
+            for name in regular:
+                found.setdefault(name, []).append(_missing(absent, f"no claim for {text_of(absent)}", ()))
+        if odd is not None:
+            for name in here:
+                found[name].append(_odd_clock(ns, odd))
+        absent_now = []
+        for name, source in self._sources.items():
+            if name in here:
+                source.snaps += 1
+                source.present += (1.0 - source.present) * _PRESENCE
+            else:
+                if source.present > _REGULAR and source.snaps > self._rules.warm_up:
+                    absent_now.append(name)
+                source.present -= source.present * _PRESENCE
+        self._absent = tuple(sorted(absent_now))
+
+    # beside the others
+
+    def _places(self, claims: Sequence[Observation]) -> dict[str, _Place]:
+        """The place of every source with a usable value among those that are trusted."""
+        usable = [c for c in claims if c.value > 0 and not self._sources[c.source].stream.linear]
+        if len(usable) < 2:
+            return {}
+        values = {c.source: self._sources[c.source].stream.step(c.value) for c in usable}
+        trusted = [c.source for c in usable if self._sources[c.source].trusted]
+        if len(trusted) < 2:
+            trusted = [c.source for c in usable]
+        places = self._among(trusted, values, trusted)
+        for claim in usable:
+            if claim.source not in places:
+                places |= self._among([claim.source], values, [*trusted, claim.source])
+        return places
+
+    def _among(
+        self, wanted: Sequence[str], values: dict[str, tuple[float, float]], names: Sequence[str]
+    ) -> dict[str, _Place]:
+        peers = [self._sources[n].peer for n in names]
+        found = {}
+        for name, distance in zip(names, distances([values[n][0] for n in names], peers), strict=True):
+            if name in wanted:
+                others = tuple(n for n in names if n != name)
+                theirs = max(abs(values[n][1]) for n in others)
+                found[name] = _Place(values[name][0], distance, abs(values[name][1]), theirs, others)
+        return found
+
+    def _consensus(self, places: dict[str, _Place]) -> float:
+        """The median of the trusted values, each freed of its basis."""
+        trusted = [n for n in places if self._sources[n].trusted] or list(places)
+        return middle(sorted(places[n].x - self._sources[n].peer.basis for n in trusted))
+
+    def _judge_beside(
+        self, ns: int, claim: Observation, source: _Source, place: _Place, consensus: float
+    ) -> list[Suspicion] | None:
+        """Judge a value by its peers, and by its own past where they cannot tell."""
+        stream, peer, distance = source.stream, source.peer, place.distance
+        if not peer.count:
+            peer.learn(distance.excess)
+            peer.last = place.x
+            return stream.judge(ns, claim.value, claim.volume)
+        before = self._before
+        peer.shift(place.x, consensus, before)
+        if place.x == stream.x:
+            moved = 0.0 if before is None else (consensus - before) / peer.spread
+            found = stream.judge(ns, claim.value, claim.volume, moved)
+            if stream.stale:
+                return found
+        fault = self._beside_fault(ns, claim, source, place, before)
+        if fault is not None:
+            if peer.stay_off(distance.excess):
+                peer.learn(0.0)
+            stream.set_aside(ns, claim.value)
+            return [fault]
+        peer.accumulate(distance.scales)
+        if peer.biased:
+            return self._biased(ns, claim, source, place)
+        peer.learn(distance.excess)
+        vouched = distance.agreeing and abs(distance.scales) <= self._rules.peer_jump
+        return stream.judge(ns, claim.value, claim.volume, None, vouched)
+
+    def _beside_fault(
+        self, ns: int, claim: Observation, source: _Source, place: _Place, before: float | None
+    ) -> Suspicion | None:
+        """The fault that the peers speak of, if they can: two that agree, or one that did not move."""
+        peer, distance, rules = source.peer, place.distance, self._rules
+        if len(place.peers) > 1:
+            able = distance.agreeing
+        else:
+            able = place.own > rules.reversal and place.own > 2.0 * place.theirs
+        size = abs(distance.scales)
+        if peer.shifted:
+            return self._peer_suspicion(ns, claim, place, Fault.DATE_SHIFT, rules.shift, size)
+        if not able or size <= rules.peer_slip:
+            return None
+        if size <= rules.peer_jump:
+            repair = transposition(claim.value, distance.expected, peer.spread)
+            if repair is None:
+                return None
+            return self._peer_suspicion(
+                ns, claim, place, Fault.TRANSPOSITION, rules.peer_slip, size, str(repair)
+            )
+        why = slip(claim.value, distance.expected, 3.0 * peer.spread)
+        if why is not None:
+            return self._peer_suspicion(ns, claim, place, why.kind, rules.peer_jump, size, str(why.repair))
+        if before is not None and peer.fits_before(place.x, before):
+            return self._peer_suspicion(ns, claim, place, Fault.DATE_SHIFT, rules.peer_jump, size)
+        kind = Fault.LEVEL_SHIFT if peer.off_n + 1 >= rules.confirm else Fault.SPIKE
+        return self._peer_suspicion(ns, claim, place, kind, rules.peer_jump, size)
+
+    def _biased(self, ns: int, claim: Observation, source: _Source, place: _Place) -> list[Suspicion] | None:
+        peer = source.peer
+        sum_ = max(peer.high, peer.low)
+        peer.stay_off(place.distance.excess)
+        source.stream.set_aside(ns, claim.value)
+        found = self._peer_suspicion(ns, claim, place, Fault.BIAS, self._rules.drift, sum_)
+        return [found._replace(measured=f"sum {sum_:.2f}", threshold=f"sum {self._rules.drift:g}")]
+
+    def _peer_suspicion(
+        self,
+        ns: int,
+        claim: Observation,
+        place: _Place,
+        kind: Fault,
+        threshold: float,
+        size: float,
+        repair: str | None = None,
+    ) -> Suspicion:
+        return Suspicion(
+            kind,
+            sure(size / threshold),
+            Action.QUARANTINE if repair is None else Action.REPAIR,
+            ns,
+            str(claim.value),
+            f"{exp(place.distance.expected):.6g}",
+            f"{size:.2f} scales from the peers",
+            f"{threshold:g} scales",
+            place.peers,
+            repair,
+        )
+
+    def _judgement(self, ns: int, source: str, suspicions: Sequence[Suspicion]) -> Judgement:
+        credibility = 1.0
+        found = []
+        for s in suspicions:
+            if s.since_ns == ns:
+                credibility *= 1.0 - s.score
+            evidence = Evidence(
+                s.value, s.expected, s.measured, s.threshold, s.peers, self._rules.name, s.repair
+            )
+            found.append(
+                Found(ns, self.reference_data_id, source, s.kind, s.score, s.action, s.since_ns, evidence)
+            )
+        return Judgement(source, credibility, tuple(found))
+
+
+def _last_of_each(given: Iterable[Observation]) -> list[Observation]:
+    """One observation of each source, by name; the one received last, ties broken by the value."""
+    last: dict[str, Observation] = {}
+    for one in given:
+        known = last.get(one.source)
+        if known is None or _order(known) < _order(one):
+            last[one.source] = one
+    return [last[name] for name in sorted(last)]
+
+
+def _order(one: Observation) -> tuple[int, object]:
+    return (-(2**63) if one.received_ns is None else one.received_ns, one.value)
+
+
+def _missing(since_ns: int, said: str, peers: tuple[str, ...]) -> Suspicion:
+    return Suspicion(Fault.MISSING, 0.5, Action.FLAG, since_ns, "", "", said, "a claim", peers)
+
+
+def _odd_clock(ns: int, off: int) -> Suspicion:
+    hours = off / 3600e9
+    return Suspicion(
+        Fault.TIME_SHIFT, 0.7, Action.QUARANTINE, ns, "", "", f"{hours:.2f} h from the usual time", "1 h"
+    )
