@@ -45,8 +45,9 @@ $(VENV)/.local.stamp: $(UV) requirements/local.txt pyproject.toml
 	@$(UV) pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
 	@touch $@
 
-$(VENV)/.dev.stamp: $(VENV)/.local.stamp requirements/dev.txt
+$(VENV)/.dev.stamp: $(VENV)/.local.stamp requirements/dev.txt cdk/cli/package-lock.json
 	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m cdk.node --install
 	@touch $@
 
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11

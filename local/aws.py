@@ -23,8 +23,10 @@ SERVICES = "kinesis,s3,sqs,events,sts"
 class AwsServer:
     """One server; ``start`` continues with the streams, queues and objects that are there."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, services: str = SERVICES) -> None:
+        """``services`` are the names of those to start, separated by commas; all of them when empty."""
         self._data_dir = data_dir
+        self._services = services
         self._child: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -78,7 +80,7 @@ class AwsServer:
             "GATEWAY_PORT": str(self.port),
             "MINISTACK_REGION": REGION,
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
-            "SERVICES": SERVICES,
+            "SERVICES": self._services,
             "PERSIST_STATE": "1",
             "STATE_DIR": str(self._data_dir / "state"),
             "S3_PERSIST": "1",
