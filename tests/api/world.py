@@ -60,8 +60,11 @@ SEMANTICS: dict[str, Any] = {
 class Raw:
     """A raw store in memory."""
 
-    def put(self, payloads: Sequence[bytes]) -> str:
+    def address(self, payloads: Sequence[bytes]) -> str:
         return f"memory://{len(payloads)}"
+
+    def put(self, address: str, payloads: Sequence[bytes]) -> None:
+        """Forgets them."""
 
 
 class Letters:

@@ -20,6 +20,7 @@ from tests.support.builders import (
     claim,
     detected,
     ingested,
+    known_claims,
     published,
     reconciled,
     snap,
@@ -81,13 +82,13 @@ def test_claims_of_a_stream_come_with_their_records_and_its_version(store: Event
     mine = claim()
     assert not store.append([value_append(0, ingested(mine, record_id="r-1"), note(1))])
     stream = ev.value_stream(mine.reference_data_id, mine.snap.text)
-    assert store.claims([stream, "value:none@x"]) == {stream: KnownClaims(2, {mine.claim_id: "r-1"})}
+    assert known_claims(store, stream, "value:none@x") == {stream: KnownClaims(2, {mine.claim_id: "r-1"})}
 
 
 def test_a_stream_without_claims_has_a_version_all_the_same(store: EventStore) -> None:
     assert not store.append([append("series:X", 0, note(1))])
-    assert store.claims(["series:X"]) == {"series:X": KnownClaims(1, {})}
-    assert store.claims([]) == {}
+    assert known_claims(store, "series:X") == {"series:X": KnownClaims(1, {})}
+    assert known_claims(store) == {}
 
 
 # append and load ---------------------------------------------------------------------------------

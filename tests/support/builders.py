@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from qis.application.ports import Append, Catalogue
+from qis.application.ports import Append, Catalogue, EventStore, KnownClaims
 from qis.domain import events as ev
 from qis.domain.claims import Claim, claim_identity
 from qis.domain.rules import RuleSet, parse_rules
@@ -230,3 +230,10 @@ def _record(number: int, payload: bytes, stream: str) -> Mapping[str, Any]:
         "awsRegion": "us-east-1",
         "eventSourceARN": f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}",
     }
+
+
+def known_claims(store: EventStore, *streams: str) -> dict[str, KnownClaims]:
+    """What a store knows of the claims of streams."""
+    with store.claims(streams) as found:
+        pass
+    return dict(found)

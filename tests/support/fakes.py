@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -77,8 +78,11 @@ class MemoryEventStore:
                 found[stream] = loaded
         return found
 
-    def claims(self, streams: Collection[str]) -> Mapping[str, KnownClaims]:
-        return {
+    @contextmanager
+    def claims(self, streams: Collection[str]) -> Iterator[Mapping[str, KnownClaims]]:
+        found: dict[str, KnownClaims] = {}
+        yield found
+        found |= {
             stream: KnownClaims(
                 loaded.version,
                 {
@@ -239,11 +243,12 @@ class MemoryRawStore:
     def __init__(self) -> None:
         self.batches: dict[str, list[bytes]] = {}
 
-    def put(self, payloads: Sequence[bytes]) -> str:
+    def address(self, payloads: Sequence[bytes]) -> str:
         digest = sha256(b"".join(len(p).to_bytes(8, "big") + p for p in payloads)).hexdigest()
-        uri = f"memory://raw/{digest}"
-        self.batches[uri] = list(payloads)
-        return uri
+        return f"memory://raw/{digest}"
+
+    def put(self, address: str, payloads: Sequence[bytes]) -> None:
+        self.batches[address] = list(payloads)
 
     def read(self, uri: str) -> list[bytes]:
         return self.batches[uri]

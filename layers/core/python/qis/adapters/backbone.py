@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
+from binascii import a2b_base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +15,7 @@ def sequence_number(record: Mapping[str, Any]) -> str:
 
 def payload(record: Mapping[str, Any]) -> bytes:
     """The record's data."""
-    return base64.b64decode(record["kinesis"]["data"])
+    return a2b_base64(record["kinesis"]["data"])
 
 
 def backbone_events(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

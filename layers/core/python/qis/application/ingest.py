@@ -7,7 +7,7 @@ broken rule, kept with its payload and dead-lettered). A redelivery of the same 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from hashlib import sha256
@@ -208,18 +208,21 @@ class Ingest:
     ) -> tuple[dict[int, Outcome], dict[int, Outcome]]:
         """Outcomes by index in the batch, and apart from them those of redelivered records, which count
         for nothing."""
-        upload = self._uploads.submit(self._raw.put, [d.payload for d in batch])
+        payloads = [d.payload for d in batch]
+        uri = self._raw.address(payloads)
+        upload = self._uploads.submit(self._raw.put, uri, payloads)
         outcomes, accepted = _examine_all(batch, self._catalogue.current())
         if any(v["rule"] in _UNKNOWN for o in outcomes.values() for v in o.violations):
             # It may have been registered a moment ago, and for these very claims.
             outcomes, accepted = _examine_all(batch, self._catalogue.newest())
-        # Before the transaction, not in it: one that waits for another service holds up every follower.
-        uri = upload.result()
         waiting = list(outcomes.values())
         repeated: dict[int, Outcome] = {}
         for _ in range(ATTEMPTS):
-            stored = self._store.claims({a.stream for a in accepted})
-            appends, decided, again = _decide(accepted, stored, uri, actor)
+            with self._store.claims({a.stream for a in accepted}) as stored:
+                events = [_event(a, uri) for a in accepted]
+            appends, decided, again = _decide(accepted, events, stored, actor)
+            # Before the transaction, not in it: one that waits for another service holds up every follower.
+            upload.result()
             lost = self._store.append(appends, [*waiting, *decided.values()])
             outcomes |= {i: o for i, o in decided.items() if o.stream not in lost}
             repeated |= {i: o for i, o in again.items() if o.stream not in lost}
@@ -231,28 +234,32 @@ class Ingest:
 
 
 def _decide(
-    accepted: Iterable[_Accepted], stored: Mapping[str, KnownClaims], uri: str, actor: str | None
+    accepted: Sequence[_Accepted],
+    events: Sequence[NewEvent],
+    stored: Mapping[str, KnownClaims],
+    actor: str | None,
 ) -> tuple[list[Append], dict[int, Outcome], dict[int, Outcome]]:
     """Appends and outcomes of valid claims, given what their streams hold, and the redelivered ones."""
     appends: list[Append] = []
     outcomes: dict[int, Outcome] = {}
     repeated: dict[int, Outcome] = {}
-    heads: dict[str, tuple[int, dict[str, str]]] = {}
-    for item in accepted:
+    versions: dict[str, int] = {}
+    records: dict[str, dict[str, str]] = {}
+    for item, event in zip(accepted, events, strict=True):
         stream, claim_id = item.stream, item.claim.claim_id
-        if stream not in heads:
+        if stream not in versions:
             found = stored.get(stream, NO_CLAIMS)
-            heads[stream] = found.version, dict(found.records)
-        version, known = heads[stream]
+            versions[stream], records[stream] = found.version, dict(found.records)
+        known = records[stream]
         if claim_id in known:
             into = outcomes if known[claim_id] != item.record_id else repeated
             into[item.place] = _outcome(item, "duplicate")
             continue
         known[claim_id] = item.record_id
-        heads[stream] = version + 1, known
+        version = versions[stream]
+        versions[stream] = version + 1
         outcomes[item.place] = _outcome(item, "accepted")
-        submitter = actor or f"feed:{item.claim.source}"
-        appends.append(Append(stream, version, (_event(item, uri),), submitter, item.load_id))
+        appends.append(Append(stream, version, (event,), actor or f"feed:{item.claim.source}", item.load_id))
     return appends, outcomes, repeated
 
 
@@ -317,7 +324,7 @@ def _event(item: _Accepted, uri: str) -> NewEvent:
 
 def _outcome(item: _Accepted, kind: Literal["accepted", "duplicate"]) -> Outcome:
     return Outcome(
-        item.record_id, item.load_id, kind, item.stream, item.claim.claim_id, redriven=item.redriven
+        item.record_id, item.load_id, kind, item.stream, item.claim.claim_id, (), b"", item.redriven
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
@@ -107,8 +108,11 @@ class EventStore(Protocol):
         """As ``load``, but from the last snapshot of this format on, where there is one."""
         ...
 
-    def claims(self, streams: Collection[str]) -> Mapping[str, KnownClaims]:
-        """Claims of streams without the rest of their events; a stream that does not exist is left out."""
+    def claims(self, streams: Collection[str]) -> AbstractContextManager[Mapping[str, KnownClaims]]:
+        """Claims of streams without the rest of their events; a stream that does not exist is left out.
+
+        The mapping is filled when the context ends, so that the caller can work while the store looks.
+        """
         ...
 
     def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
@@ -163,9 +167,12 @@ class CatalogueReader(Protocol):
 class RawStore(Protocol):
     """Raw payloads, kept for ever and linked from the events."""
 
-    def put(self, payloads: Sequence[bytes]) -> str:
-        """Keep a batch durably. Returns its URI, which follows from the content: the same batch again is the
-        same object."""
+    def address(self, payloads: Sequence[bytes]) -> str:
+        """The URI under which a batch is kept. It follows from the content: the same batch has the same."""
+        ...
+
+    def put(self, address: str, payloads: Sequence[bytes]) -> None:
+        """Keep a batch durably under its address."""
         ...
 
 

@@ -24,6 +24,8 @@ _STAMP = re.compile(
     r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:(?<=:\d\d:\d\d)[.,](\d{1,9}))?(Z|z|[+-]\d\d:?\d\d)?",
     re.ASCII,
 )
+_COMMON = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?(?:Z|\+00:00)", re.ASCII)
+"""The forms that nearly all feeds send, which the standard library reads right as they are."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NAMED = re.compile(r"(\d{4}-\d\d-\d\d) ([A-Za-z]{2,10}) (open|close)", re.ASCII)
 
@@ -42,13 +44,10 @@ class Precision(StrEnum):
 @lru_cache(maxsize=65_536)
 def _text(ns: int) -> str:
     seconds, nanos = divmod(ns, NANOS)
-    base = (_NAIVE_EPOCH + timedelta(seconds=seconds)).isoformat()
-    if nanos == 0:
-        return base + "Z"
-    digits = f"{nanos:09d}"
-    while digits.endswith("000"):
-        digits = digits[:-3]
-    return f"{base}.{digits}Z"
+    if nanos % 1000 == 0:
+        text = (_NAIVE_EPOCH + timedelta(0, seconds, nanos // 1000)).isoformat()
+        return f"{text[:-3]}Z" if nanos and nanos % 1_000_000 == 0 else f"{text}Z"
+    return f"{(_NAIVE_EPOCH + timedelta(0, seconds)).isoformat()}.{nanos:09d}Z"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -162,17 +161,29 @@ def parse_instant(text: object, field: str) -> Snap:
     Raises:
         InvalidInput: not of that form, naive, or not a real date or time.
     """
-    if not isinstance(text, str) or not (match := _STAMP.fullmatch(text)):
-        raise refuse(field, text, "iso-8601", "is not an ISO 8601 time such as 2026-01-05T16:00:00-05:00")
+    if not isinstance(text, str):
+        raise _not_iso(field, text)
+    wall, nanos = (text, 0) if _COMMON.fullmatch(text) else _stamp(text, field)
+    try:
+        moment = datetime.fromisoformat(wall)
+    except ValueError as error:
+        raise refuse(field, text, "iso-8601", f"is not a real time ({error})") from error
+    return _checked(field, text, _nanos(moment) + nanos)
+
+
+def _stamp(text: str, field: str) -> tuple[str, int]:
+    """Time and offset as the standard library reads them, and the nanoseconds of the fraction, which it would
+    cut to microseconds."""
+    if not (match := _STAMP.fullmatch(text)):
+        raise _not_iso(field, text)
     wall, fraction, offset = match.groups()
     if offset is None:
         raise refuse(field, text, "aware-time", "has no UTC offset; naive time is refused")
-    try:
-        moment = datetime.fromisoformat(wall + offset.upper())
-    except ValueError as error:
-        raise refuse(field, text, "iso-8601", f"is not a real time ({error})") from error
-    nanos = int(fraction.ljust(9, "0")) if fraction else 0
-    return _checked(field, text, _nanos(moment) + nanos)
+    return wall + offset.upper(), int(fraction.ljust(9, "0")) if fraction else 0
+
+
+def _not_iso(field: str, text: object) -> InvalidInput:
+    return refuse(field, text, "iso-8601", "is not an ISO 8601 time such as 2026-01-05T16:00:00-05:00")
 
 
 def parse_snap(text: object, snap_time: SnapTime | None, field: str = "snap") -> Snap:
@@ -185,11 +196,18 @@ def parse_snap(text: object, snap_time: SnapTime | None, field: str = "snap") ->
         InvalidInput: rules ``iso-8601``, ``aware-time``, ``snap-time``, ``dst-gap``, ``dst-fold``,
             ``calendar``.
     """
-    if isinstance(text, str) and _DATE.fullmatch(text):
+    if not isinstance(text, str):
+        return parse_instant(text, field)
+    return _parsed_snap(text, snap_time, field)
+
+
+@lru_cache(maxsize=4096)  # the values of a day share their snaps
+def _parsed_snap(text: str, snap_time: SnapTime | None, field: str) -> Snap:
+    if _DATE.fullmatch(text):
         if snap_time is None:
             raise refuse(field, text, "snap-time", "is a date, and the series has no daily snap time")
         return snap_time.on(_date(text, field))
-    if isinstance(text, str) and (named := _NAMED.fullmatch(text)):
+    if named := _NAMED.fullmatch(text):
         snap = _named_snap(text, _date(named[1], field), named[2], named[3], field)
     else:
         snap = parse_instant(text, field)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
-import io
 import json
+from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
@@ -53,18 +53,16 @@ class S3RawStore:
         self._client = client
         self._bucket = bucket
 
-    def put(self, payloads: Sequence[bytes]) -> str:
+    def address(self, payloads: Sequence[bytes]) -> str:
+        """See ``RawStore.address``."""
+        digest = sha256(b"".join([len(p).to_bytes(8, "big") + p for p in payloads])).hexdigest()
+        return f"s3://{self._bucket}/raw/{digest[:2]}/{digest}.jsonl.gz"
+
+    def put(self, address: str, payloads: Sequence[bytes]) -> None:
         """See ``RawStore.put``. The object is gzipped JSON Lines of base64, one line per record."""
-        digest = sha256()
-        for payload in payloads:
-            digest.update(len(payload).to_bytes(8, "big"))
-            digest.update(payload)
-        key = f"raw/{digest.hexdigest()[:2]}/{digest.hexdigest()}.jsonl.gz"
-        body = io.BytesIO()
-        with gzip.GzipFile(fileobj=body, mode="wb", compresslevel=1, mtime=0) as out:
-            out.write(b"".join(base64.b64encode(p) + b"\n" for p in payloads))
-        self._client.put_object(Bucket=self._bucket, Key=key, Body=body.getvalue())
-        return f"s3://{self._bucket}/{key}"
+        body = gzip.compress(b"".join([b2a_base64(p) for p in payloads]), compresslevel=1, mtime=0)
+        key = address.removeprefix(f"s3://{self._bucket}/")
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=body)
 
 
 class SqsDeadLetters:

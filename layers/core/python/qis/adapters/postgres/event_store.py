@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ import msgspec
 from qis.adapters.postgres import projections
 from qis.adapters.postgres.connection import Database
 from qis.application.ports import Append, Issue, KnownClaims, Loaded, Neighbours, Outcome
-from qis.domain.events import DATA_INGESTED, VERSIONS, Event, Position, upcast
+from qis.domain.events import VERSIONS, Event, Position, upcast
 from qis.domain.snap import Snap
 
 if TYPE_CHECKING:
@@ -66,15 +67,7 @@ CROSS JOIN LATERAL (
 ORDER BY stream, version
 """  # noqa: S608 - the only thing interpolated is the constant list of columns
 
-_CLAIMS = """
-SELECT h.stream, h.version, e.claim_id, e.record_id
-FROM stream_heads h
-LEFT JOIN LATERAL (
-    SELECT e.data ->> 'claim_id' AS claim_id, e.data ->> 'record_id' AS record_id FROM events e
-    WHERE e.stream = h.stream AND e.recorded_at >= h.first_at AND e.type = %s
-) e ON true
-WHERE h.stream IN (SELECT json_array_elements_text(%s::json))
-"""
+_CLAIMS = "SELECT stream, version, claim_id, record_id FROM known_claims(%s)"
 
 _KEEP_SNAPSHOT = """
 INSERT INTO stream_snapshots AS s (stream, version, state, taken_at)
@@ -84,27 +77,7 @@ ON CONFLICT (stream) DO UPDATE SET version = excluded.version, state = excluded.
 WHERE s.version < excluded.version OR s.state -> 'format' <> excluded.state -> 'format'
 """
 
-_BEGIN_CLOCK = "SELECT pg_current_xact_id(), clock_timestamp()"
-
-# The start of a stream only prunes partitions; an hour's slack is for clocks that step back.
-_NEW_HEADS = """
-INSERT INTO stream_heads (stream, version, first_at, recorded_at)
-SELECT stream, moved, now() - interval '1 hour', clock_timestamp()
-FROM json_to_recordset(%s) AS x(stream text, moved integer) ORDER BY stream
-ON CONFLICT (stream) DO NOTHING RETURNING stream
-"""
-
-# Rows are locked in order of their names, so that two batches cannot deadlock; a lost wait re-checks
-# the version before it moves anything.
-_MOVE_HEADS = """
-WITH x AS (SELECT * FROM json_to_recordset(%s) AS x(stream text, expected integer, moved integer)),
-locked AS (
-    SELECT h.stream, x.moved, h.recorded_at FROM stream_heads h JOIN x USING (stream)
-    WHERE h.version = x.expected ORDER BY h.stream FOR UPDATE OF h
-)
-UPDATE stream_heads h SET version = l.moved, recorded_at = clock_timestamp()
-FROM locked l WHERE h.stream = l.stream RETURNING h.stream, l.recorded_at
-"""
+_MOVE_HEADS = "SELECT stream, recorded_at FROM move_heads(%s)"
 
 _COPY = (
     "COPY events (event_id, type, type_version, stream, version, recorded_at, actor, correlation_id, "
@@ -137,14 +110,19 @@ LEFT JOIN LATERAL (
 """
 
 WAKE_CHANNEL = "qis_events"
-_MOMENT = "\x01"
-"""Stands for the moment of recording while rows are rendered. In texts it is escaped; JSON cannot hold it."""
+_RUN = 100
+"""Appends whose rows are rendered together."""
 
 
 def event_id(stream: str, version: int) -> str:
     """The identity of an event, as 32 hexadecimal digits. It follows from the event's place, so a repeated
     append cannot make a second one."""
-    return blake2b(f"{stream}#{version}".encode(), digest_size=16, person=b"qis-event-v1").hexdigest()
+    identity = _IDENTITY.copy()
+    identity.update(f"{stream}#{version}".encode())
+    return identity.hexdigest()
+
+
+_IDENTITY = blake2b(digest_size=16, person=b"qis-event-v1")
 
 
 def event_of(row: Sequence[Any]) -> Event:
@@ -196,17 +174,24 @@ class PostgresEventStore:
             found[event.stream] = Loaded(event.version, events, None if at is None else (at, state))
         return found
 
-    def claims(self, streams: Collection[str]) -> Mapping[str, KnownClaims]:
+    @contextmanager
+    def claims(self, streams: Collection[str]) -> Iterator[Mapping[str, KnownClaims]]:
         """See ``EventStore.claims``."""
+        found: dict[str, KnownClaims] = {}
         if not streams:
-            return {}
-        given = (DATA_INGESTED, json.dumps(list(streams)))
-        found: dict[str, tuple[int, dict[str, str]]] = {}
-        for stream, version, claim_id, record_id in self._database.connect().execute(_CLAIMS, given):
-            records = found.setdefault(stream, (version, {}))[1]
+            yield found
+            return
+        connection = self._database.connect()
+        with connection.pipeline():
+            asked = connection.execute(_CLAIMS, (_json(list(streams)),))
+            yield found
+        records: dict[str, dict[str, str]] = {}
+        for stream, version, claim_id, record_id in asked.fetchall():
+            if stream not in found:
+                records[stream] = {}
+                found[stream] = KnownClaims(version, records[stream])
             if claim_id is not None:
-                records[claim_id] = record_id
-        return {stream: KnownClaims(version, records) for stream, (version, records) in found.items()}
+                records[stream][claim_id] = record_id
 
     def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
         """See ``EventStore.keep_snapshot``."""
@@ -215,19 +200,24 @@ class PostgresEventStore:
     def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
         """See ``EventStore.append``."""
         with self._database.transaction() as connection:
-            lost, recorded_at, rendered = _move_heads(connection, appends)
+            lost, recorded_at, bodies = _move_heads(connection, appends)
             won = [i for i, a in enumerate(appends) if a.stream not in lost]
             if won:
-                rows = "".join(rendered if not lost else [rendered[i] for i in won])
                 with connection.cursor().copy(_COPY) as copy:
-                    copy.write(rows.replace(_MOMENT, recorded_at.isoformat()))
+                    # In runs: the server stores one while the next is rendered.
+                    for run in range(0, len(won), _RUN):
+                        some = won[run : run + _RUN]
+                        copy.write(
+                            "".join([_rows(appends[i], bodies[i], recorded_at.isoformat()) for i in some])
+                        )
                 types = frozenset(e.type for i in won for e in appends[i].events)
                 projections.project_inline(connection, types, recorded_at)
-            if outcomes:
-                kept = outcomes if not lost else [o for o in outcomes if o.stream not in lost]
-                _keep_outcomes(connection, kept, recorded_at)
-            if won:
-                connection.execute(f"NOTIFY {WAKE_CHANNEL}")
+            with connection.pipeline():
+                if outcomes:
+                    kept = outcomes if not lost else [o for o in outcomes if o.stream not in lost]
+                    _keep_outcomes(connection, kept, recorded_at)
+                if won:
+                    connection.execute(f"NOTIFY {WAKE_CHANNEL}")
         return lost
 
     def neighbours(self, keys: Collection[tuple[str, Snap]]) -> Mapping[tuple[str, Snap], Neighbours]:
@@ -270,60 +260,53 @@ class PostgresEventStore:
 
 def _move_heads(
     connection: Connection, appends: Sequence[Append]
-) -> tuple[frozenset[str], datetime, list[str]]:
+) -> tuple[frozenset[str], datetime, list[list[str]]]:
     """Move the heads that are still where they were expected.
 
     Returns:
-        The streams that lost, the moment of recording, and each append's rows for COPY. They are rendered
-        while the server moves the heads, in the hope that none is lost.
+        The streams that lost, the moment of recording, and the data of each append's events as JSON, which
+        is rendered while the server moves the heads.
     """
     expected: dict[str, int] = {}
     moves: dict[str, int] = {}
     for append in appends:
         expected.setdefault(append.stream, append.expected_version)
         moves[append.stream] = append.expected_version + len(append.events)
-    new = [{"stream": s, "moved": moves[s]} for s, at in expected.items() if at == 0]
-    old = [{"stream": s, "expected": at, "moved": moves[s]} for s, at in expected.items() if at > 0]
-    moved: set[str] = set()
+    given = [{"stream": s, "expected": expected[s], "moved": moves[s]} for s in sorted(moves)]
     with connection.pipeline():
-        begun = connection.execute(_BEGIN_CLOCK)
-        inserted = connection.execute(_NEW_HEADS, (json.dumps(new),)) if new else None
-        updated = connection.execute(_MOVE_HEADS, (json.dumps(old),)) if old else None
-        rendered = [_rows(a) for a in appends]
-    row = begun.fetchone()
-    assert row is not None
-    clock: datetime = row[1]
-    recorded_at = clock
-    if inserted is not None:
-        moved |= {r[0] for r in inserted}
-    if updated is not None:
-        for stream, last in updated:
-            moved.add(stream)
-            # A clock that stepped back must not put an event before its predecessor.
-            recorded_at = max(recorded_at, last + timedelta(microseconds=1))
+        moving = connection.execute(_MOVE_HEADS, (_json(given),))
+        bodies = [[_json(e.data) for e in a.events] for a in appends]
+    moved: dict[str | None, datetime] = dict(moving.fetchall())
+    clock = moved.pop(None)
+    recorded_at = max(moved.values(), default=clock)
     # Heads keep the moment of their newest event or later, also where the clock had to be pushed on.
-    if recorded_at != clock:
+    if recorded_at != clock and moved:
         connection.execute(
             "UPDATE stream_heads SET recorded_at = greatest(recorded_at, %s) WHERE stream = ANY(%s)",
-            (recorded_at, sorted(moved)),
+            (recorded_at, sorted(filter(None, moved))),
         )
-    return frozenset(expected.keys() - moved), recorded_at, rendered
+    return frozenset(expected.keys() - moved.keys()), recorded_at, bodies
 
 
-def _rows(append: Append) -> str:
-    """The append's rows in the text format of COPY, the moment of recording still open."""
-    actor, correlation = _escape(append.actor), _escape(append.correlation_id)
+def _rows(append: Append, bodies: Sequence[str], recorded_at: str) -> str:
+    """The append's rows in the text format of COPY."""
+    stream, actor, correlation = _escape(append.stream), _escape(append.actor), _escape(append.correlation_id)
     cause = r"\N" if append.causation_id is None else str(append.causation_id)
-    stream = _escape(append.stream)
     rows = ""
-    for version, event in enumerate(append.events, append.expected_version + 1):
+    for version, (event, body) in enumerate(
+        zip(append.events, bodies, strict=True), append.expected_version + 1
+    ):
         # JSON holds no tab or newline of its own; backslashes it does.
-        body = msgspec.json.encode(event.data).decode().replace("\\", "\\\\")
+        data = body.replace("\\", "\\\\")
         rows += (
             f"{event_id(append.stream, version)}\t{event.type}\t{VERSIONS[event.type]}\t{stream}\t{version}"
-            f"\t{_MOMENT}\t{actor}\t{correlation}\t{cause}\t{body}\n"
+            f"\t{recorded_at}\t{actor}\t{correlation}\t{cause}\t{data}\n"
         )
     return rows
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _escape(text: str) -> str:
@@ -331,8 +314,8 @@ def _escape(text: str) -> str:
     return text.translate(_ESCAPES) if _SPECIAL.search(text) else text
 
 
-_SPECIAL = re.compile(r"[\\\t\n\r\x01]")
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", _MOMENT: "\\001"})
+_SPECIAL = re.compile(r"[\\\t\n\r]")
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 _COUNT = """

@@ -1,0 +1,1 @@
+DROP FUNCTION known_claims(json), move_heads(json);
