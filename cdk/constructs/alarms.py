@@ -5,10 +5,14 @@ from __future__ import annotations
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from cdk.constructs.events import TOLD, detail_types
 from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import House, acknowledge
 
@@ -104,6 +108,38 @@ class Alarms(Construct):
             what="The backbone is behind the event log",
             runbook="follower-lag",
             periods=3,
+        )
+
+    def tell_of_issues(self, bus: events.EventBus, failed: sqs.Queue) -> None:
+        """Alerts, escalations and ends of issues go to the people that alarms go to."""
+        if self.topic is None:
+            return
+        rule = events.Rule(
+            self,
+            "ToPeople",
+            rule_name=self._house.name("to-people"),
+            event_bus=bus,
+            description="What people are told of issues",
+            event_pattern=events.EventPattern(detail_type=detail_types(TOLD)),
+            targets=[
+                targets.SnsTopic(
+                    # By name only: a method of the library must change neither the topic's and its key's
+                    # policy, which it would open to all rules, nor the queue's, see Events.
+                    sns.Topic.from_topic_arn(self, "ByName", self.topic.topic_arn),
+                    dead_letter_queue=sqs.Queue.from_queue_arn(self, "Failed", failed.queue_arn),
+                    retry_attempts=10,
+                    max_event_age=Duration.hours(1),
+                )
+            ],
+        )
+        self.topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="TellPeople",
+                principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[self.topic.topic_arn],
+                conditions={"ArnEquals": {"aws:SourceArn": rule.rule_arn}},
+            )
         )
 
     def alarm(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aws_cdk import Duration
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
@@ -11,9 +13,26 @@ from constructs import Construct
 
 from cdk.constructs.house import House
 from cdk.constructs.queues import queue
-from qis.domain.events import DATA_PUBLISHED, DATA_RESTATED, VERSIONS, cloud_event_type
+from qis.domain.events import (
+    DATA_PUBLISHED,
+    DATA_RESTATED,
+    ISSUE_ALERTED,
+    ISSUE_CLOSED,
+    ISSUE_ESCALATED,
+    VERSIONS,
+    cloud_event_type,
+)
 
-CONSUMERS = ("strategy", "risk", "analytics")
+_VALUES = (DATA_PUBLISHED, DATA_RESTATED)
+TOLD = (ISSUE_ALERTED, ISSUE_ESCALATED, ISSUE_CLOSED)
+"""What people are told of issues."""
+CONSUMERS = {"strategy": _VALUES, "risk": _VALUES, "analytics": _VALUES, "operations": TOLD}
+"""Consuming domains, each with the events that it gets."""
+
+
+def detail_types(types: Sequence[str]) -> list[str]:
+    """How the events are named on the bus."""
+    return [cloud_event_type(t, VERSIONS[t]) for t in types]
 
 
 class Events(Construct):
@@ -25,7 +44,9 @@ class Events(Construct):
         self.bus_dlq = queue(self, "BusDlq", house=house, logical="bus-dlq", from_eventbridge=True)
         self.ingest_dlq = queue(self, "IngestDlq", house=house, logical="ingest-dlq", from_eventbridge=False)
         self.events_dlq = queue(self, "EventsDlq", house=house, logical="events-dlq", from_eventbridge=False)
-        self.consumers: dict[str, sqs.Queue] = {name: self._consumer(name, house=house) for name in CONSUMERS}
+        self.consumers: dict[str, sqs.Queue] = {
+            name: self._consumer(name, types, house=house) for name, types in CONSUMERS.items()
+        }
         # The schedules of the functions are rules too. They live with the functions; naming them here by
         # pattern keeps this queue's policy independent of them.
         self.bus_dlq.add_to_resource_policy(
@@ -38,7 +59,7 @@ class Events(Construct):
             )
         )
 
-    def _consumer(self, name: str, *, house: House) -> sqs.Queue:
+    def _consumer(self, name: str, types: Sequence[str], *, house: House) -> sqs.Queue:
         made = queue(
             self,
             f"Consumer{name.capitalize()}",
@@ -51,10 +72,8 @@ class Events(Construct):
             f"To{name.capitalize()}",
             rule_name=house.name(f"to-{name}"),
             event_bus=self.bus,
-            description=f"Official values and restatements for {name}",
-            event_pattern=events.EventPattern(
-                detail_type=[cloud_event_type(t, VERSIONS[t]) for t in (DATA_PUBLISHED, DATA_RESTATED)]
-            ),
+            description=f"What {name} needs to know",
+            event_pattern=events.EventPattern(detail_type=detail_types(types)),
             targets=[
                 targets.SqsQueue(
                     made,

@@ -116,5 +116,20 @@ class Keys(Construct):
                         },
                     },
                 ),
+                iam.PolicyStatement(
+                    # So does the rule that tells people of issues.
+                    principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                    actions=["kms:Decrypt", "kms:GenerateDataKey"],
+                    resources=["*"],
+                    conditions={
+                        "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
+                        "ArnLike": {
+                            "aws:SourceArn": (
+                                f"arn:{Aws.PARTITION}:events:{Aws.REGION}:{Aws.ACCOUNT_ID}"
+                                f":rule/{self._stem}-bus/*"
+                            )
+                        },
+                    },
+                ),
             ]
         )

@@ -14,7 +14,7 @@ from cdk.constructs.alarms import Alarms
 from cdk.constructs.api import Api
 from cdk.constructs.code import Code
 from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, NAME
-from cdk.constructs.events import CONSUMERS
+from cdk.constructs.events import CONSUMERS, TOLD
 from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import acknowledge, finding
 from cdk.stacks.data import Data
@@ -24,6 +24,8 @@ from qis.domain.events import (
     DATA_RECONCILED,
     DATA_RESTATED,
     QUALITY_APPROVED,
+    QUALITY_ISSUE_DETECTED,
+    QUALITY_ISSUE_RESOLVED,
     QUALITY_REJECTED,
 )
 
@@ -147,12 +149,14 @@ class Service(Construct):
         )
         types = {
             "reconcile": (DATA_INGESTED,),
-            "publish": (DATA_PUBLISHED, DATA_RESTATED),
+            "publish": (DATA_PUBLISHED, DATA_RESTATED, *TOLD),
             "quality": (
                 DATA_RECONCILED,
                 DATA_PUBLISHED,
                 DATA_RESTATED,
                 QUALITY_APPROVED,
+                QUALITY_ISSUE_DETECTED,
+                QUALITY_ISSUE_RESOLVED,
                 QUALITY_REJECTED,
             ),
         }
@@ -167,7 +171,7 @@ class Service(Construct):
     def _schedules(self) -> None:
         failed = self._data.events.bus_dlq
         self.functions["quality"].run_each(
-            Duration.hours(1), description="Missing and stale values", failed=failed
+            Duration.minutes(1), description="What is due about issues, scores and windows", failed=failed
         )
         self.functions["relay"].run_each(
             Duration.minutes(1), description="Keep the event log flowing to its stream", failed=failed
@@ -186,6 +190,7 @@ class Service(Construct):
         for name in self._data.house.settings.event_sources:
             alarms.iterator_age(self.functions[name])
         alarms.event_log()
+        alarms.tell_of_issues(events.bus, events.bus_dlq)
 
     def _migrate_first(self, api: Api) -> None:
         """Migrations run in the deployment, before any other function is made or changed: when one fails,

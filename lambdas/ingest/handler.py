@@ -21,14 +21,17 @@ from qis.adapters.backbone import failures, payload
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.postgres.event_store import PostgresEventStore
+from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.receipts import PostgresReceipts
 from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
 from qis.api.commands import WriteOperations
 from qis.api.contract import contract
+from qis.api.issues import IssueWriteOperations
 from qis.api.router import Router
 from qis.application.corrections import Corrections
 from qis.application.ingest import Delivery, Ingest
+from qis.application.issues import IssueDesk
 from qis.application.quality import Quality
 from qis.application.reconcile import Reconciler
 from qis.application.register import Register
@@ -70,13 +73,15 @@ def bootstrap() -> App:
     )
     quality = Quality(store, catalogue, PostgresFacts(database))
     corrections = Corrections(store, catalogue, Reconciler(store, catalogue), quality)
-    operations = WriteOperations(ingest, corrections, Register(store, catalogue))
+    operations = WriteOperations(ingest, corrections, Register(store, catalogue)).handlers()
+    desk = IssueDesk(store, PostgresIssues(database), corrections, clock)
+    operations |= IssueWriteOperations(desk).handlers()
     keys = partial(fetch_jwks, env.jwks_url)
     authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
     # The upload of the raw batch runs beside the checking of it: its few steps must not wait 5 ms each.
     sys.setswitchinterval(0.0005)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
-    return App(ingest, Router("ingest", contract(), operations.handlers(), authenticator, uuid4, _fault))
+    return App(ingest, Router("ingest", contract(), operations, authenticator, uuid4, _fault))
 
 
 @logger.inject_lambda_context

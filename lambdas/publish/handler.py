@@ -1,4 +1,4 @@
-"""``publish``: official values and restatements from the backbone to the bus of the consuming domains."""
+"""``publish``: official values, restatements and alerts from the backbone to the bus of the domains."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.aws.services import EventBridgeBus
 from qis.adapters.backbone import backbone_events, failures
-from qis.application.publish import publish
-from qis.domain.events import DATA_PUBLISHED, DATA_RESTATED
+from qis.application.publish import PUBLIC, publish
 from qis.settings import PublishEnvironment
 
 logger = Logger()
@@ -37,7 +36,7 @@ def bootstrap() -> EventBridgeBus:
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """A batch of backbone records; those that the bus did not take are delivered again."""
     pairs = zip(event["Records"], backbone_events(event["Records"]), strict=True)
-    public = [(r, e) for r, e in pairs if e["type"] in (DATA_PUBLISHED, DATA_RESTATED)]
+    public = [(r, e) for r, e in pairs if e["type"] in PUBLIC]
     refused = publish([e for _, e in public], bootstrap())
     metrics.add_metric("EventsPublished", MetricUnit.Count, len(public) - len(refused))
     metrics.add_metric("EventsRefused", MetricUnit.Count, len(refused))

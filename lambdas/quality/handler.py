@@ -1,10 +1,11 @@
-"""``quality``: stale sources and missing values from the backbone, and the hourly metrics."""
+"""``quality``: findings and issues from the backbone; what is due, each minute."""
 
 from __future__ import annotations
 
 import gc
 import os
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -16,7 +17,9 @@ from qis.adapters.backbone import backbone_events, failures
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.postgres.event_store import PostgresEventStore
+from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
+from qis.application.issues import IssueWatch
 from qis.application.quality import Quality
 from qis.settings import QualityEnvironment
 
@@ -25,24 +28,39 @@ tracer = Tracer()
 metrics = Metrics()
 
 
+@dataclass(frozen=True, slots=True)
+class App:
+    """The use cases of the function."""
+
+    quality: Quality
+    watch: IssueWatch
+
+
 @cache
-def bootstrap() -> Quality:
-    """The use case with its adapters, once per process."""
+def bootstrap() -> App:
+    """The use cases with their adapters, once per process."""
     env = QualityEnvironment.read(os.environ)
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-quality")
-    catalogue = PostgresCatalogue(database, time.monotonic)
+    store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
-    return Quality(PostgresEventStore(database), catalogue, PostgresFacts(database))
+    return App(
+        Quality(store, catalogue, PostgresFacts(database)), IssueWatch(store, PostgresIssues(database))
+    )
 
 
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """A batch of backbone records, or the hourly schedule."""
+    """A batch of backbone records, or the schedule of each minute."""
+    app, now = bootstrap(), datetime.now(UTC)
     if "Records" in event:
-        changed = bootstrap().follow(backbone_events(event["Records"]))
+        events = backbone_events(event["Records"])
+        issues = app.watch.follow(events, now)
+        findings = app.quality.follow(events)
     else:
-        changed = bootstrap().scheduled(datetime.now(UTC))
-    metrics.add_metric("QualityFindings", MetricUnit.Count, changed)
+        issues = app.watch.tick(now)
+        findings = app.quality.scheduled(now)
+    metrics.add_metric("QualityFindings", MetricUnit.Count, findings)
+    metrics.add_metric("IssueEvents", MetricUnit.Count, issues)
     return failures([])

@@ -14,10 +14,12 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.reads import PostgresReads
 from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
 from qis.adapters.valkey import ValkeyAnswers
 from qis.api.contract import contract
+from qis.api.issues import IssueReadOperations
 from qis.api.reads import ReadOperations
 from qis.api.router import Router
 from qis.application.queries import NoCache, Queries
@@ -35,11 +37,12 @@ def bootstrap() -> Router:
     clock = partial(datetime.now, UTC)
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-query")
     cache_ = ValkeyAnswers(env.cache_url, time.monotonic, _count) if env.cache_url else NoCache()
-    operations = ReadOperations(Queries(PostgresReads(database), clock), cache_, clock)
+    operations = ReadOperations(Queries(PostgresReads(database), clock), cache_, clock).handlers()
+    operations |= IssueReadOperations(PostgresIssues(database)).handlers()
     keys = partial(fetch_jwks, env.jwks_url)
     authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
-    return Router("query", contract(), operations.handlers(), authenticator, uuid4, _fault)
+    return Router("query", contract(), operations, authenticator, uuid4, _fault)
 
 
 @logger.inject_lambda_context

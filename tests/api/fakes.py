@@ -13,8 +13,10 @@ from uuid import UUID, uuid4
 from qis.adapters.tokens import JwtAuthenticator
 from qis.api.commands import WriteOperations
 from qis.api.contract import contract
+from qis.api.issues import IssueReadOperations, IssueWriteOperations
 from qis.api.reads import ReadOperations
 from qis.api.router import Router
+from qis.application.issues import IssueEntry, IssueItem
 from qis.application.queries import (
     AnswerCache,
     Entry,
@@ -84,6 +86,20 @@ class FakeReads:
         return Moment(self.horizon, CLOCK)
 
     def events(self, streams: Any, at: Knowledge) -> list[Any]:
+        return []
+
+
+@dataclass
+class FakeIssues:
+    """``IssueReads`` of nothing."""
+
+    def issues(self, *_: Any) -> list[IssueEntry]:
+        return []
+
+    def issue(self, issue: UUID) -> IssueEntry | None:
+        return None
+
+    def items(self, *_: Any) -> list[IssueItem]:
         return []
 
 
@@ -159,6 +175,29 @@ class Called:
 
 
 @dataclass
+class Desk:
+    """What people do with issues; an exception and an issue are both approved, and answered differently."""
+
+    called: Called
+
+    def triage(self, issue: UUID, *given: Any) -> dict[str, Any]:
+        return self._issue("triage", issue, *given)
+
+    def snooze(self, issue: UUID, *given: Any) -> dict[str, Any]:
+        return self._issue("snooze", issue, *given)
+
+    def approve(self, issue: UUID, *given: Any) -> dict[str, Any]:
+        return self._issue("approve-issue", issue, *given)
+
+    def correct(self, issue: UUID, *given: Any) -> dict[str, Any]:
+        return self._issue("correct", issue, *given)
+
+    def _issue(self, name: str, issue: UUID, *given: Any) -> dict[str, Any]:
+        self.called._note(name, issue, *given)
+        return {"issue": str(issue), "events": []}
+
+
+@dataclass
 class Front:
     """Both routers, over fakes."""
 
@@ -173,7 +212,9 @@ class Front:
         authenticator = JwtAuthenticator(self.jwks.fetch, ISSUER, AUDIENCE, lambda: NOW)
         queries = Queries(self.reads, lambda: CLOCK)  # type: ignore[arg-type] # only what the tests reach
         reading = ReadOperations(queries, self.cache, lambda: CLOCK).handlers()
+        reading |= IssueReadOperations(FakeIssues()).handlers()
         writing = WriteOperations(self.writes, self.writes, self.writes).handlers()
+        writing |= IssueWriteOperations(Desk(self.writes)).handlers()
         for name, handlers in (("query", reading), ("ingest", writing)):
             self._routers[name] = Router(name, contract(), handlers, authenticator, uuid4, self._fault)
 

@@ -13,21 +13,26 @@ from uuid import uuid4
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.event_store import PostgresEventStore
+from qis.adapters.postgres.followers import PostgresFollower
+from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.reads import PostgresReads
 from qis.adapters.postgres.receipts import PostgresReceipts
 from qis.adapters.tokens import JwtAuthenticator
 from qis.api.commands import WriteOperations
 from qis.api.contract import contract
+from qis.api.issues import IssueReadOperations, IssueWriteOperations
 from qis.api.reads import ReadOperations
 from qis.api.router import Router
 from qis.application.corrections import Corrections
 from qis.application.ingest import Ingest
+from qis.application.issues import IssueDesk, IssueWatch
 from qis.application.ports import DeadLetter
 from qis.application.quality import Quality
 from qis.application.queries import AnswerCache, NoCache, Queries
 from qis.application.reconcile import Reconciler, Trigger
 from qis.application.register import Register
+from qis.domain.events import START, Event
 from qis.domain.snap import parse_snap
 from tests.api.events import proxy_event
 from tests.api.schemas import check_answer
@@ -101,6 +106,7 @@ class World:
     """Registered series, the writing use cases, and both routers on one database."""
 
     def __init__(self, database: Database, cache: AnswerCache | None = None) -> None:
+        self._database = database
         store = PostgresEventStore(database)
         self.catalogue = PostgresCatalogue(database, lambda: time.monotonic() * 1000)
         self.reconciler = Reconciler(store, self.catalogue)
@@ -113,12 +119,22 @@ class World:
         authenticator = JwtAuthenticator(Jwks([jwk("k1")]).fetch, ISSUER, AUDIENCE, lambda: NOW)
         clock = lambda: datetime.now(UTC)  # noqa: E731
         self.queries = Queries(self.reads, clock)
-        reading = ReadOperations(self.queries, cache or NoCache(), clock)
-        writing = WriteOperations(self.ingest, self.corrections, self.register)
+        book = PostgresIssues(database)
+        self.watch = IssueWatch(store, book)
+        desk = IssueDesk(store, book, self.corrections, clock)
+        reading = ReadOperations(self.queries, cache or NoCache(), clock).handlers()
+        reading |= IssueReadOperations(book).handlers()
+        writing = WriteOperations(self.ingest, self.corrections, self.register).handlers()
+        writing |= IssueWriteOperations(desk).handlers()
         self._routers = {
-            "GET": Router("query", contract(), reading.handlers(), authenticator, uuid4, self.faults),
-            "*": Router("ingest", contract(), writing.handlers(), authenticator, uuid4, self.faults),
+            "GET": Router("query", contract(), reading, authenticator, uuid4, self.faults),
+            "*": Router("ingest", contract(), writing, authenticator, uuid4, self.faults),
         }
+
+    def log(self) -> Sequence[Event]:
+        """Every event, as followers of the log read them."""
+        self.reads.settle()
+        return PostgresFollower(self._database.connect(), "test").read(START, 10_000)
 
     def populate(self) -> World:
         """Register what the tests speak of."""

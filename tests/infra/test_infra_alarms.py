@@ -38,6 +38,7 @@ NOT_WATCHED: dict[str, str] = {
     "EventsRelayed": "how much was done",
     "IngestBatchTime": "how long a batch took",
     "QualityFindings": "findings are work for people in the exception queue, not for operations",
+    "IssueEvents": "how much was done; people are told of issues by the events themselves",
     "RecordsAccepted": "how much was done",
     "RecordsDuplicate": "how much was done",
     "RecordsRedelivered": "how much was done",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from qis.adapters.postgres.rebuild import check, rebuild
 from qis.application.ports import Append
 from qis.domain import events as ev
 from qis.domain.errors import NotFound
+from qis.domain.issues import Group, Item, Severity
 from tests.support.builders import (
     append,
     detected,
@@ -28,6 +30,7 @@ from tests.support.builders import (
     value_append,
 )
 from tests.support.databases import FreshDatabase
+from tests.support.fakes import EPOCH
 
 Values = dict[tuple[str, int], tuple[int, int]]
 
@@ -52,6 +55,8 @@ class History:
         self._streams: Values = {}
         self._issues: dict[tuple[str, int], UUID] = {}
         self._definitions = {"rules:fx": 0, "source:alpha": 0}
+        self._group = Group("spike|source/alpha")
+        self._now = EPOCH
 
     def run(self, batches: int) -> None:
         for _ in range(batches):
@@ -59,7 +64,23 @@ class History:
             appends = [self._change(*key) for key in sorted(keys)]
             if self._random.random() < 0.3:
                 appends.append(self._definition())
+            if events := self._watched():
+                appends.append(append("issue:alpha", self._group.version, *events))
+                for event in events:
+                    self._group.apply(event.type, event.data)
+                self._group.version += len(events)
             assert not self._store.append(appends)
+
+    def _watched(self) -> list[ev.NewEvent]:
+        """What the watch of issues makes of a new exception, of one that is gone, and of time."""
+        self._now += timedelta(minutes=1)
+        chance, live = self._random.random(), self._group.live
+        if chance < 0.4:
+            item = str(UUID(int=self._random.getrandbits(128)))
+            return self._group.observe([Item(item, "A", snap(0).text, Severity.LOW, ())], [], self._now)
+        if chance < 0.7 and live is not None and live.open_items:
+            return self._group.observe([], list(live.open_items), self._now)
+        return self._group.tick(self._now)
 
     def _key(self) -> tuple[str, int]:
         return self._random.choice("ABC"), self._random.randint(0, 9)
@@ -122,6 +143,8 @@ TAMPERING = {
     "official_values": "UPDATE official_values SET value = value + 0.01 WHERE " + ONE_ROW,
     "decisions": "UPDATE decisions SET status = 'stale' WHERE " + ONE_ROW,
     "exceptions": "UPDATE exceptions SET closed_by = 'mallory' WHERE " + ONE_ROW,
+    "issues": "UPDATE issues SET severity = 'none' WHERE " + ONE_ROW,
+    "issue_items": "UPDATE issue_items SET snap_ns = 7 WHERE " + ONE_ROW,
     "catalogue": "UPDATE catalogue SET definition = '{{}}' WHERE " + ONE_ROW,
 }
 

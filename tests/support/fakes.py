@@ -340,6 +340,7 @@ class MemoryFacts:
     def __init__(self) -> None:
         self.rows: dict[str, dict[Snap, tuple[ev.Position, Fact]]] = {}
         self.scores: dict[str, list[tuple[Snap, dict[str, Any]]]] = {}
+        self.begun: dict[str, datetime] = {}
 
     def keep(self, rows: Sequence[tuple[str, Fact, ev.Position]]) -> None:
         for id_, fact, position in rows:
@@ -361,6 +362,12 @@ class MemoryFacts:
 
     def last(self) -> Mapping[str, Fact]:
         return {id_: rows[max(rows)][1] for id_, rows in self.rows.items()}
+
+    def begin(self, work: str, hour: datetime) -> bool:
+        if work in self.begun and self.begun[work] >= hour:
+            return False
+        self.begun[work] = hour
+        return True
 
     def official_scores(self, reference_data_id: str, since: Snap, until: Snap) -> list[dict[str, Any]]:
         return [q for s, q in self.scores.get(reference_data_id, ()) if since <= s <= until]
@@ -386,3 +393,32 @@ def racing(store: MemoryEventStore, rivals: Sequence[Append]) -> MemoryEventStor
 
     store.append = beaten  # type: ignore[method-assign]
     return store
+
+
+class MemoryIssues:
+    """``IssueBook`` over the log of a ``MemoryEventStore``."""
+
+    def __init__(self, store: MemoryEventStore) -> None:
+        self._store = store
+
+    def _events(self) -> list[ev.Event]:
+        return [e for e in self._store.log if e.type.startswith("Issue")]
+
+    def groups_of(self, items: Collection[str]) -> Mapping[str, str]:
+        joined = (e for e in self._events() if e.type in (ev.ISSUE_OPENED, ev.ISSUE_EXTENDED))
+        known = {i["item"]: e.data["group"] for e in joined for i in e.data["items"]}
+        return {item: known[item] for item in items if item in known}
+
+    def due(self, now: datetime) -> Sequence[str]:
+        last = {e.data["issue"]: e for e in self._events()}
+        return [
+            e.data["group"]
+            for e in last.values()
+            if (due := e.data["state"]["due_at"]) is not None and datetime.fromisoformat(due) <= now
+        ]
+
+    def group_of_issue(self, issue: UUID) -> str | None:
+        return next((e.data["group"] for e in self._events() if e.data["issue"] == str(issue)), None)
+
+    def still_open(self, items: Collection[str]) -> frozenset[str]:
+        return frozenset(i for i in items if self._store.issue_status.get(UUID(i)) == "open")

@@ -117,11 +117,12 @@ def test_the_committed_template_is_understood() -> None:
         "consumer-strategy",
         "consumer-risk",
         "consumer-analytics",
+        "consumer-operations",
         "ingest-dlq",
         "events-dlq",
         "bus-dlq",
     }
-    assert len(wiring.rules) == 3
+    assert len(wiring.rules) == 4
     assert {s.function for s in wiring.schedules} == {"qis-local-relay", "qis-local-quality"}
     assert all(route.function in wiring.functions for route in wiring.routes)
 

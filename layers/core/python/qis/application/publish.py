@@ -6,9 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qis.application.ports import Bus
-from qis.domain.events import cloud_event_type
+from qis.domain.events import (
+    DATA_PUBLISHED,
+    DATA_RESTATED,
+    ISSUE_ALERTED,
+    ISSUE_CLOSED,
+    ISSUE_ESCALATED,
+    cloud_event_type,
+)
 
 SOURCE = "/qis/data-management"
+PUBLIC = frozenset({DATA_PUBLISHED, DATA_RESTATED, ISSUE_ALERTED, ISSUE_ESCALATED, ISSUE_CLOSED})
+"""Events that leave the domain: official values, and what people are told of issues."""
 
 
 def cloud_event(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,7 +27,7 @@ def cloud_event(event: Mapping[str, Any]) -> dict[str, Any]:
         "id": event["event_id"],
         "source": SOURCE,
         "type": cloud_event_type(event["type"], event["type_version"]),
-        "subject": event["reference_data_id"],
+        "subject": event["reference_data_id"] or event["data"]["issue"],
         "time": event["recorded_at"],
         "datacontenttype": "application/json",
         "correlationid": event["correlation_id"],

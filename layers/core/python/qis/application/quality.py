@@ -37,6 +37,10 @@ class Facts(Protocol):
         """The newest fact of each series."""
         ...
 
+    def begin(self, work: str, hour: datetime) -> bool:
+        """Whether nobody has begun this work for this hour yet; from now on somebody has."""
+        ...
+
     def official_scores(self, reference_data_id: str, since: Snap, until: Snap) -> list[dict[str, Any]]:
         """The ``quality`` objects of the current official values in a window."""
         ...
@@ -74,7 +78,9 @@ class Quality:
         return self._record(found, {(id_, fact.snap) for id_, fact, _ in rows})
 
     def scheduled(self, now: datetime) -> int:
-        """Look for values that should be there by now, and publish each live series' metrics."""
+        """Once an hour: look for values that should be there by now, and publish live series' metrics."""
+        if not self._facts.begin("hourly", now.replace(minute=0, second=0, microsecond=0)):
+            return 0
         catalogue = self._catalogue.current()
         found: list[Finding] = []
         measured = 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from qis.cli import catalogue, corrections, detection, loading, operations, twin, values
+from qis.cli import catalogue, corrections, detection, issues, loading, operations, twin, values
 
 HELP = """Official market and reference data: many claims in, one official value out, and why.
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (twin, loading, detection, values, corrections, catalogue, operations):
+for part in (twin, loading, detection, values, corrections, issues, catalogue, operations):
     part.register(app)
 
 

@@ -26,6 +26,14 @@ QUALITY_ISSUE_RESOLVED = "QualityIssueResolved"
 QUALITY_APPROVED = "QualityApproved"
 QUALITY_REJECTED = "QualityRejected"
 QUALITY_METRICS_CALCULATED = "QualityMetricsCalculated"
+ISSUE_OPENED = "IssueOpened"
+ISSUE_EXTENDED = "IssueExtended"
+ISSUE_REDUCED = "IssueReduced"
+ISSUE_ALERTED = "IssueAlerted"
+ISSUE_ESCALATED = "IssueEscalated"
+ISSUE_TRIAGED = "IssueTriaged"
+ISSUE_SNOOZED = "IssueSnoozed"
+ISSUE_CLOSED = "IssueClosed"
 SERIES_REGISTERED = "SeriesRegistered"
 SCHEMA_EVOLVED = "SchemaEvolved"
 SOURCE_ADDED = "SourceAdded"
@@ -42,6 +50,14 @@ VERSIONS: dict[str, int] = {
     QUALITY_APPROVED: 1,
     QUALITY_REJECTED: 1,
     QUALITY_METRICS_CALCULATED: 1,
+    ISSUE_OPENED: 1,
+    ISSUE_EXTENDED: 1,
+    ISSUE_REDUCED: 1,
+    ISSUE_ALERTED: 1,
+    ISSUE_ESCALATED: 1,
+    ISSUE_TRIAGED: 1,
+    ISSUE_SNOOZED: 1,
+    ISSUE_CLOSED: 1,
     SERIES_REGISTERED: 1,
     SCHEMA_EVOLVED: 1,
     SOURCE_ADDED: 1,

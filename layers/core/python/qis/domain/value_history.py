@@ -208,6 +208,7 @@ class ValueHistory:
                 proposed=None if decision.value is None else decimal_text(decision.value),
                 claim_ids=[c.claim_id for c in decision.used],
                 checks=[c.as_json() for c in decision.checks],
+                sources=sorted({c.source for c in decision.used}),
                 submitters=submitters,
                 reason=decision.reason,
             )

@@ -34,6 +34,20 @@ _CATALOGUE = {
 }
 
 
+_ISSUES = frozenset(
+    {
+        ev.ISSUE_OPENED,
+        ev.ISSUE_EXTENDED,
+        ev.ISSUE_REDUCED,
+        ev.ISSUE_ALERTED,
+        ev.ISSUE_ESCALATED,
+        ev.ISSUE_TRIAGED,
+        ev.ISSUE_SNOOZED,
+        ev.ISSUE_CLOSED,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """An event in its place in the log, as a projection needs it."""
@@ -97,6 +111,23 @@ FROM json_to_recordset(%s) AS x(kind text, name text, version integer, definitio
 ORDER BY kind, name
 ON CONFLICT (kind, name) DO UPDATE SET version = excluded.version, definition = excluded.definition,
     changed_at = excluded.changed_at
+"""
+
+_ISSUE = """
+INSERT INTO {table} (issue, group_name, status, severity, opened_at, changed_at, due_at, state)
+SELECT issue, group_name, status, severity, opened_at, changed_at, due_at, state
+FROM json_to_recordset(%s) AS x(issue uuid, group_name text, status text, severity text,
+                                opened_at timestamptz, changed_at timestamptz, due_at timestamptz,
+                                state jsonb)
+ORDER BY issue
+ON CONFLICT (issue) DO UPDATE SET status = excluded.status, severity = excluded.severity,
+    changed_at = excluded.changed_at, due_at = excluded.due_at, state = excluded.state
+"""
+
+_ISSUE_ITEMS = """
+INSERT INTO {table} (item, issue, group_name, reference_data_id, snap_ns)
+SELECT item, issue, group_name, id, ns
+FROM json_to_recordset(%s) AS x(item uuid, issue uuid, group_name text, id text, ns bigint)
 """
 
 
@@ -190,6 +221,40 @@ def _catalogue(connection: Connection, placed: Sequence[Placed], table: str) -> 
     connection.execute(_DEFINE.format(table=table), (json.dumps(list(rows.values())),))
 
 
+def _issues(connection: Connection, placed: Sequence[Placed], table: str) -> None:
+    """Each issue as its last event left it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for p in placed:
+        state = p.data["state"]
+        rows[p.data["issue"]] = {
+            "issue": p.data["issue"],
+            "group_name": p.data["group"],
+            "status": state["status"],
+            "severity": state["severity"],
+            "opened_at": state["opened_at"],
+            "changed_at": p.recorded_at.isoformat(),
+            "due_at": state["due_at"],
+            "state": state,
+        }
+    connection.execute(_ISSUE.format(table=table), (json.dumps(list(rows.values())),))
+
+
+def _issue_items(connection: Connection, placed: Sequence[Placed], table: str) -> None:
+    """Which exceptions belong to which issue."""
+    rows = [
+        {
+            "item": item["item"],
+            "issue": p.data["issue"],
+            "group_name": p.data["group"],
+            "id": item["reference_data_id"],
+            "ns": _snap_ns(item),
+        }
+        for p in placed
+        for item in p.data["items"]
+    ]
+    connection.execute(_ISSUE_ITEMS.format(table=table), (json.dumps(rows),))
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A read model: its table, the events it follows and how it takes them."""
@@ -206,6 +271,8 @@ MODELS: Mapping[str, Model] = {
         Model("decisions", OFFICIAL | {ev.DATA_RECONCILED}, _decisions),
         Model("exceptions", frozenset({ev.QUALITY_ISSUE_DETECTED, *_CLOSED}), _exceptions),
         Model("catalogue", frozenset(_CATALOGUE), _catalogue),
+        Model("issues", _ISSUES, _issues),
+        Model("issue_items", frozenset({ev.ISSUE_OPENED, ev.ISSUE_EXTENDED}), _issue_items),
     )
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from qis.adapters.postgres.connection import Database
@@ -48,6 +49,12 @@ WHERE reference_data_id = %s AND snap_ns BETWEEN %s AND %s AND superseded_at IS 
 """
 
 
+_BEGIN = """
+INSERT INTO quality_runs AS r (work, hour) VALUES (%s, %s)
+ON CONFLICT (work) DO UPDATE SET hour = excluded.hour WHERE r.hour < excluded.hour RETURNING true
+"""
+
+
 class PostgresFacts:
     """``Facts`` on PostgreSQL."""
 
@@ -85,6 +92,10 @@ class PostgresFacts:
         """See ``Facts.last``."""
         rows = self._database.connect().execute(_LAST)
         return {id_: Fact(Snap(ns), status, claims) for id_, ns, status, claims in rows}
+
+    def begin(self, work: str, hour: datetime) -> bool:
+        """See ``Facts.begin``."""
+        return self._database.connect().execute(_BEGIN, (work, hour)).fetchone() is not None
 
     def official_scores(self, reference_data_id: str, since: Snap, until: Snap) -> list[dict[str, Any]]:
         """See ``Facts.official_scores``."""

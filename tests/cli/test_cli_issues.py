@@ -1,0 +1,82 @@
+"""Issues from the command line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cli_system import RunCli, System
+
+STATE = {
+    "status": "detected",
+    "resolution": None,
+    "severity": "high",
+    "open": 2,
+    "items": 3,
+    "series": 2,
+    "opened_at": "2026-01-05T09:00:00+00:00",
+    "triaged_by": None,
+    "escalated": False,
+    "snoozed_until": None,
+}
+ISSUE = {
+    "issue": "i-1",
+    "kind": "spike",
+    "scope": "source/acme",
+    **STATE,
+    "changed_at": "2026-01-05T09:00:00Z",
+}
+ITEM = {
+    "item": "e-1",
+    "reference_data_id": "PX.ACME",
+    "snap": "2026-01-05T00:00:00Z",
+    "status": "open",
+    "kind": "suspect",
+    "source": None,
+    "reason": "moves 9 from 1.1",
+    "checks": [],
+}
+
+
+@pytest.fixture
+def desk(system: System) -> System:
+    system.on("GET", "/api/v1/issues", {"items": [ISSUE], "next": None})
+    system.on("GET", "/api/v1/issues/i-1", ISSUE)
+    system.on("GET", "/api/v1/issues/i-1/items", {"items": [ITEM] * 25, "next": None})
+    done = {"issue": "i-1", "events": [{"type": "IssueTriaged", **STATE, "status": "triaged"}]}
+    left = [{"item": "e-1", "why": "no value is proposed"}]
+    for what in ("triage", "snooze"):
+        system.on("POST", f"/api/v1/issues/i-1/{what}", done)
+    for what in ("approve", "correct"):
+        system.on("POST", f"/api/v1/issues/i-1/{what}", {**done, "decided": 2, "left": left})
+    return system
+
+
+def test_listed_and_shown_with_the_evidence(desk: System, run_cli: RunCli) -> None:
+    said = run_cli("issues", "list", "--status", "closed").out
+    assert "spike in source/acme: 2 of 3 open" in said
+    assert desk.asked[-1].query == {"status": "closed"}
+    said = run_cli("issues", "show", "i-1").out
+    assert "moves 9 from 1.1" in said
+    assert "and 5 more" in said
+    document = run_cli("issues", "show", "i-1", "--json").document
+    assert len(document["exceptions"]) == 25
+    assert document["severity"] == "high"
+
+
+def test_a_person_decides_with_a_reason(desk: System, run_cli: RunCli) -> None:
+    for what in ("triage", "approve", "correct"):
+        done = run_cli("issues", what, "i-1", "--reason", "seen")
+        assert done.status == 0
+        assert desk.asked[-1].path == f"/api/v1/issues/i-1/{what}"
+        assert desk.asked[-1].body == {"reason": "seen"}
+    assert "2 exceptions decided, 1 left" in done.out
+    assert "no value is proposed" in done.out
+    assert run_cli("issues", "approve", "i-1").status == 2
+
+
+def test_a_snooze_is_a_duration_from_now(desk: System, run_cli: RunCli) -> None:
+    assert run_cli("issues", "snooze", "i-1", "--for", "PT2H", "--reason", "noon").status == 0
+    until = datetime.fromisoformat(desk.asked[-1].body["until"])
+    assert abs(until - datetime.now(UTC) - timedelta(hours=2)) < timedelta(minutes=1)
+    assert run_cli("issues", "snooze", "i-1", "--for", "soon", "--reason", "noon").status == 1
