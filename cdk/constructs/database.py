@@ -14,6 +14,7 @@ from constructs import Construct
 
 from cdk.constructs.house import House, acknowledge
 from cdk.constructs.network import ISOLATED, PRIVATE, Network
+from cdk.constructs.storage import Lake
 from cdk.environments.stores import Database as DatabaseSettings
 from cdk.environments.stores import DatabaseSize
 
@@ -71,7 +72,14 @@ class Database(Construct):
     """Cluster, its parameters and logs, the roles that sign in, the proxy, the second region."""
 
     def __init__(
-        self, scope: Construct, id_: str, *, house: House, settings: DatabaseSettings, network: Network
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        house: House,
+        settings: DatabaseSettings,
+        network: Network,
+        lake: Lake | None,
     ) -> None:
         super().__init__(scope, id_)
         self._house = house
@@ -122,6 +130,8 @@ class Database(Construct):
             storage_encryption_key=house.data_key,
             enable_performance_insights=True,
             performance_insight_encryption_key=house.data_key,
+            # Query results go to the lake as files, straight from the database.
+            s3_export_role=lake.exports_role(self) if lake and not house.settings.copy_of else None,
             monitoring_interval=Duration.minutes(1),
             monitoring_role=self._monitoring_role(),
             backup=rds.BackupProps(

@@ -38,6 +38,11 @@ class House:
         """The name of a resource of this account and region that is not made here."""
         return f"arn:{Aws.PARTITION}:{service}:{Aws.REGION}:{Aws.ACCOUNT_ID}:{resource}"
 
+    @property
+    def account(self) -> str:
+        """The account that this is deployed to."""
+        return Aws.ACCOUNT_ID
+
     def log_group(self, scope: Construct, id_: str, *, name: str) -> logs.LogGroup:
         """A log group with the house's retention and key. Logs are copies of what the event log and the
         metrics hold, so they go with their stack."""

@@ -1,50 +1,91 @@
-"""The bucket of raw inputs."""
+"""Buckets: of raw inputs, of the lake, of backups, of assets, of what was rejected; and the catalogue."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aws_cdk import Aws, Duration
+from aws_cdk import aws_glue as glue
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from cdk.constructs.house import House, acknowledge
+from cdk.constructs.house import House, acknowledge, finding
+from cdk.environments.settings import Peer
+from cdk.environments.stores import Lake as LakeSettings
 
 _NO_REPLICA = "One region is enough here: raw inputs can be asked for again, and the event log is backed up."
+_REPLICATED = ("Lake", "Backups")
+_LOCKS = {"GOVERNANCE": s3.ObjectLockRetention.governance, "COMPLIANCE": s3.ObjectLockRetention.compliance}
+
+
+def bucket_name(house: House, logical: str) -> str:
+    """The name of a bucket of this environment."""
+    name = house.name(logical)
+    return f"{name}-{Aws.ACCOUNT_ID}" if house.settings.bucket.name_has_account else name
+
+
+def house_bucket(
+    scope: Construct,
+    id_: str,
+    *,
+    house: House,
+    logical: str,
+    logs: s3.IBucket | None,
+    rules: Sequence[s3.LifecycleRule] = (),
+    abort_days: int = 7,
+    lock: s3.ObjectLockRetention | None = None,
+    single: str | None,
+) -> s3.Bucket:
+    """A private, versioned, encrypted bucket that answers over TLS only.
+
+    Args:
+        logs: where its access log goes; none in the local twin.
+        lock: for how long nothing in it can be deleted.
+        single: why it has no replica in another region; ``None`` where it has one.
+    """
+    made = s3.Bucket(
+        scope,
+        id_,
+        bucket_name=bucket_name(house, logical),
+        encryption=s3.BucketEncryption.KMS if house.data_key else s3.BucketEncryption.S3_MANAGED,
+        encryption_key=house.data_key,
+        bucket_key_enabled=True if house.data_key else None,
+        block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+        object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+        enforce_ssl=True,
+        minimum_tls_version=1.2,
+        versioned=True,
+        object_lock_enabled=True if lock else None,
+        object_lock_default_retention=lock,
+        server_access_logs_bucket=logs,
+        server_access_logs_prefix=f"{logical}/" if logs else None,
+        lifecycle_rules=[
+            s3.LifecycleRule(
+                id="tidy",
+                abort_incomplete_multipart_upload_after=Duration.days(abort_days),
+                # S3 waits for the end of a lock before it expires what the lock holds.
+                noncurrent_version_expiration=Duration.days(house.settings.bucket.noncurrent_days),
+            ),
+            *rules,
+        ],
+        removal_policy=house.removal,
+    )
+    if single:
+        acknowledge(made, {"NIST.800.53.R5-S3BucketReplicationEnabled": single})
+    return made
 
 
 class Storage(Construct):
-    """``raw``: versioned, private, encrypted, TLS only."""
+    """``raw``: what came in, as it came."""
 
     def __init__(self, scope: Construct, id_: str, *, house: House) -> None:
         super().__init__(scope, id_)
-        logs = self._log_bucket(house) if house.settings.bucket.access_logs else None
-        name = _name(house, "raw")
+        self.logs = self._log_bucket(house) if house.settings.bucket.access_logs else None
         # By name, not by attribute: it reads the same in every stack that grants something on it.
-        self.raw_objects_arn = f"arn:{Aws.PARTITION}:s3:::{name}/*"
-        self.raw = s3.Bucket(
-            self,
-            "Raw",
-            bucket_name=name,
-            encryption=s3.BucketEncryption.KMS if house.data_key else s3.BucketEncryption.S3_MANAGED,
-            encryption_key=house.data_key,
-            bucket_key_enabled=True if house.data_key else None,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            enforce_ssl=True,
-            minimum_tls_version=1.2,
-            versioned=True,
-            server_access_logs_bucket=logs,
-            server_access_logs_prefix="raw/" if logs else None,
-            lifecycle_rules=[
-                s3.LifecycleRule(
-                    id="tidy",
-                    abort_incomplete_multipart_upload_after=Duration.days(7),
-                    noncurrent_version_expiration=Duration.days(house.settings.bucket.noncurrent_days),
-                )
-            ],
-            removal_policy=house.removal,
-        )
-        acknowledge(self.raw, {"NIST.800.53.R5-S3BucketReplicationEnabled": _NO_REPLICA})
-        if logs is None:
+        self.raw_objects_arn = f"arn:{Aws.PARTITION}:s3:::{bucket_name(house, 'raw')}/*"
+        self.raw = house_bucket(self, "Raw", house=house, logical="raw", logs=self.logs, single=_NO_REPLICA)
+        if self.logs is None:
             local = "The local twin has no delivery of access logs."
             acknowledge(
                 self.raw,
@@ -59,7 +100,7 @@ class Storage(Construct):
         bucket = s3.Bucket(
             self,
             "AccessLogs",
-            bucket_name=_name(house, "access-logs"),
+            bucket_name=bucket_name(house, "access-logs"),
             encryption=s3.BucketEncryption.S3_MANAGED,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
@@ -85,6 +126,196 @@ class Storage(Construct):
         return bucket
 
 
-def _name(house: House, logical: str) -> str:
-    name = house.name(logical)
-    return f"{name}-{Aws.ACCOUNT_ID}" if house.settings.bucket.name_has_account else name
+class Lake(Construct):
+    """``lake`` (values in Parquet, audit in Avro, by year/month/day/hour), ``backups``, ``assets``,
+    ``rejected``, and the Glue database that tables of the lake are entered in."""
+
+    def __init__(
+        self, scope: Construct, id_: str, *, house: House, settings: LakeSettings, logs: s3.IBucket | None
+    ) -> None:
+        super().__init__(scope, id_)
+        self._house = house
+        second = house.settings.copies_to
+        lock = _LOCKS[settings.lock_mode](Duration.days(settings.lock_days))
+        single = None if second else "No second region stands by for this environment."
+        if house.settings.copy_of:
+            single = "It is itself the replica, in the second region."
+        self.lake = house_bucket(
+            self,
+            "Lake",
+            house=house,
+            logical="lake",
+            logs=logs,
+            rules=[_colder(settings)],
+            abort_days=1,
+            lock=lock,
+            single=single,
+        )
+        self.backups = house_bucket(
+            self,
+            "Backups",
+            house=house,
+            logical="backups",
+            logs=logs,
+            rules=[_colder(settings)],
+            lock=lock,
+            single=single,
+        )
+        self.assets = house_bucket(
+            self,
+            "Assets",
+            house=house,
+            logical="assets",
+            logs=logs,
+            single="Pages and documents are deployed again from the repository.",
+        )
+        self.rejected = house_bucket(
+            self,
+            "Rejected",
+            house=house,
+            logical="rejected",
+            logs=logs,
+            rules=[s3.LifecycleRule(id="expire", expiration=Duration.days(settings.rejected_days))],
+            single="What was rejected is looked at and then deleted; its raw input is in the bucket `raw`.",
+        )
+        if second:
+            self._replicate(second)
+        glue.CfnDatabase(
+            self,
+            "Catalogue",
+            catalog_id=Aws.ACCOUNT_ID,
+            database_input=glue.CfnDatabase.DatabaseInputProperty(
+                name=house.name("lake").replace("-", "_"),
+                description="Tables of the data lake",
+                location_uri=f"s3://{bucket_name(house, 'lake')}/",
+            ),
+        )
+
+    def exports_role(self, scope: Construct) -> iam.Role:
+        """What the event store writes query results to the lake as, below ``exports/``."""
+        role = iam.Role(scope, "ExportRole", assumed_by=iam.ServicePrincipal("rds.amazonaws.com"))
+        policy = iam.ManagedPolicy(scope, "ExportPolicy", roles=[role])
+        objects = f"arn:{Aws.PARTITION}:s3:::{bucket_name(self._house, 'lake')}/exports/*"
+        policy.add_statements(
+            iam.PolicyStatement(actions=["s3:PutObject", "s3:AbortMultipartUpload"], resources=[objects])
+        )
+        if self._house.data_key:
+            policy.add_statements(
+                iam.PolicyStatement(
+                    actions=["kms:GenerateDataKey", "kms:Decrypt"], resources=[self._house.data_key.key_arn]
+                )
+            )
+        acknowledge(
+            policy,
+            {
+                f"AwsSolutions-IAM5[Resource::{finding(objects)}]": "Files are named when written."
+            },
+        )
+        return role
+
+    def _replicate(self, second: Peer) -> None:
+        """Copy every new object to the other region, within 15 minutes."""
+        house = self._house
+        stem = f"qis-{second.environment.replace('-', '')}"
+        role = iam.Role(self, "ReplicationRole", assumed_by=iam.ServicePrincipal("s3.amazonaws.com"))
+        policy = iam.ManagedPolicy(self, "ReplicationPolicy", roles=[role])
+        sources = {name: bucket_name(house, name.lower()) for name in _REPLICATED}
+        targets = {name: f"{stem}-{name.lower()}-{Aws.ACCOUNT_ID}" for name in _REPLICATED}
+        arn = f"arn:{Aws.PARTITION}:s3:::"
+        read = iam.PolicyStatement(
+            actions=["s3:GetReplicationConfiguration", "s3:ListBucket", "s3:GetBucketVersioning"],
+            resources=[arn + name for name in sources.values()],
+        )
+        take = iam.PolicyStatement(
+            actions=[
+                "s3:GetObjectVersionForReplication",
+                "s3:GetObjectVersionAcl",
+                "s3:GetObjectVersionTagging",
+                "s3:GetObjectRetention",
+                "s3:GetObjectLegalHold",
+            ],
+            resources=[f"{arn}{name}/*" for name in sources.values()],
+        )
+        give = iam.PolicyStatement(
+            actions=["s3:ReplicateObject", "s3:ReplicateDelete", "s3:ReplicateTags"],
+            resources=[f"{arn}{name}/*" for name in targets.values()],
+        )
+        policy.add_statements(read, take, give)
+        if house.data_key:
+            alias = f"alias/{stem}-data"
+            keys = f"arn:{Aws.PARTITION}:kms:{second.region}:{Aws.ACCOUNT_ID}:key/*"
+            policy.add_statements(
+                iam.PolicyStatement(actions=["kms:Decrypt"], resources=[house.data_key.key_arn]),
+                iam.PolicyStatement(
+                    actions=["kms:Encrypt"],
+                    resources=[keys],
+                    conditions={"ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}},
+                ),
+            )
+            by_alias = "The key of the other region is known by its alias, which the condition asks for."
+            acknowledge(policy, {f"AwsSolutions-IAM5[Resource::{finding(keys)}]": by_alias})
+        acknowledge(
+            policy,
+            {
+                f"AwsSolutions-IAM5[Resource::{finding(f'{arn}{name}/*')}]": (
+                    "S3 copies every object of this one bucket."
+                )
+                for name in (*sources.values(), *targets.values())
+            },
+        )
+        minutes = s3.CfnBucket.ReplicationTimeValueProperty(minutes=15)
+        for name, target in targets.items():
+            bucket = {"Lake": self.lake, "Backups": self.backups}[name]
+            resource = bucket.node.default_child
+            assert isinstance(resource, s3.CfnBucket)
+            resource.replication_configuration = s3.CfnBucket.ReplicationConfigurationProperty(
+                role=role.role_arn,
+                rules=[
+                    s3.CfnBucket.ReplicationRuleProperty(
+                        id="everything",
+                        status="Enabled",
+                        priority=1,
+                        filter=s3.CfnBucket.ReplicationRuleFilterProperty(prefix=""),
+                        delete_marker_replication=s3.CfnBucket.DeleteMarkerReplicationProperty(
+                            status="Enabled"
+                        ),
+                        source_selection_criteria=s3.CfnBucket.SourceSelectionCriteriaProperty(
+                            sse_kms_encrypted_objects=s3.CfnBucket.SseKmsEncryptedObjectsProperty(
+                                status="Enabled"
+                            )
+                        ),
+                        destination=s3.CfnBucket.ReplicationDestinationProperty(
+                            bucket=arn + target,
+                            storage_class="STANDARD_IA",
+                            encryption_configuration=s3.CfnBucket.EncryptionConfigurationProperty(
+                                replica_kms_key_id=(
+                                    f"arn:{Aws.PARTITION}:kms:{second.region}:{Aws.ACCOUNT_ID}"
+                                    f":alias/{stem}-data"
+                                )
+                            ),
+                            replication_time=s3.CfnBucket.ReplicationTimeProperty(
+                                status="Enabled", time=minutes
+                            ),
+                            metrics=s3.CfnBucket.MetricsProperty(status="Enabled", event_threshold=minutes),
+                        ),
+                    )
+                ],
+            )
+            resource.node.add_dependency(policy)
+
+
+def _colder(settings: LakeSettings) -> s3.LifecycleRule:
+    """Cheaper classes with age. Deep Archive begins before the lock ends, not with it as in the document:
+    a lock does not hold up a transition, and what begins on day 2,555 saves nothing in seven years."""
+    steps = (
+        (s3.StorageClass.INFREQUENT_ACCESS, settings.infrequent_after_days),
+        (s3.StorageClass.GLACIER, settings.glacier_after_days),
+        (s3.StorageClass.DEEP_ARCHIVE, settings.deep_archive_after_days),
+    )
+    return s3.LifecycleRule(
+        id="colder",
+        transitions=[
+            s3.Transition(storage_class=storage, transition_after=Duration.days(days))
+            for storage, days in steps
+        ],
+    )

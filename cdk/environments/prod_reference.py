@@ -49,9 +49,7 @@ def settings() -> Settings:
                 "session": Cache(node="r6g.large", nodes=3, snapshot_days=7),
                 "compute": Cache(node="r6g.xlarge", nodes=4, snapshot_days=7),
             },
-            "kafka": Kafka(
-                version="3.9.x.kraft", broker="kafka.m5.2xlarge", brokers=6, storage_gib=1000, scram=True
-            ),
+            "kafka": Kafka(version="3.9.x.kraft", broker="kafka.m5.2xlarge", brokers=6, storage_gib=1000),
             "search": Search(engine_version="2.19", instance="r6g.large.search", nodes=3, storage_gib=100),
             "files": Files(infrequent_after_days=30, backups=True),
             "edge": Edge(requests_per_address=20_000, shield=True, load_balancer=True),

@@ -99,8 +99,6 @@ class Kafka(Model):
     broker: Literal["kafka.t3.small", "kafka.m7g.large", "kafka.m5.2xlarge"]
     brokers: Annotated[int, Field(ge=2, le=30)]
     storage_gib: Annotated[int, Field(ge=1, le=16_384)]
-    scram: bool
-    """Users with a password beside roles: for clients outside AWS."""
 
 
 class Queues(Model):

@@ -7,16 +7,24 @@ from dataclasses import dataclass
 from aws_cdk import CfnParameter
 from constructs import Construct
 
+from cdk.constructs.cache import Caches
 from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, Database
+from cdk.constructs.documents import Documents
 from cdk.constructs.events import Events
+from cdk.constructs.files import Files
 from cdk.constructs.function import Segment
 from cdk.constructs.house import House
 from cdk.constructs.identity import Identity
+from cdk.constructs.kafka import Kafka
 from cdk.constructs.keys import Keys
 from cdk.constructs.network import Network
-from cdk.constructs.storage import Storage
+from cdk.constructs.search import Search
+from cdk.constructs.secrets import Secrets
+from cdk.constructs.storage import Lake, Storage
 from cdk.constructs.streams import Streams
+from cdk.constructs.time_series import InfluxSeries, LiveSeries
 from cdk.environments.settings import Settings
+from cdk.environments.stores import Influx, LiveAnalytics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +63,13 @@ class Data(Construct):
         self.streams = Streams(self, "Streams", house=self.house)
         self.events = Events(self, "Events", house=self.house)
         self.storage = Storage(self, "Storage", house=self.house)
+        self.network: Network | None = None
+        self.caches: Caches | None = None
+        self.lake = (
+            Lake(self, "Lake", house=self.house, settings=settings.lake, logs=self.storage.logs)
+            if settings.lake
+            else None
+        )
         self.endpoints = self._parameters() if settings.embedded else self._parts(settings)
 
     def _parameters(self) -> Endpoints:
@@ -81,14 +96,25 @@ class Data(Construct):
         assert settings.database is not None
         assert settings.identity is not None
         network = Network(self, "Network", house=self.house, settings=settings.network)
-        database = Database(self, "Database", house=self.house, settings=settings.database, network=network)
+        self.network = network
+        database = Database(
+            self,
+            "Database",
+            house=self.house,
+            settings=settings.database,
+            network=network,
+            lake=self.lake,
+        )
+        self._optional(settings, network)
+        if settings.caches:
+            self.caches = Caches(self, "Caches", house=self.house, settings=settings.caches, network=network)
         identity = Identity(self, "Identity", house=self.house, settings=settings.identity)
         return Endpoints(
             database_host=database.host,
             shared_database_host=database.shared_host,
             database_port=str(settings.database.port),
             database_auth="iam",
-            cache_url="",
+            cache_url=self.caches.url("hot") if self.caches else "",
             jwks_url=identity.jwks_url,
             token_issuer=identity.issuer,
             token_audience=identity.audience,
@@ -97,6 +123,27 @@ class Data(Construct):
             migrate_user_arn=database.user_arn(MIGRATE_USER),
             segment=network.segment,
         )
+
+    def _optional(self, settings: Settings, network: Network) -> None:
+        """What the spine does without, where an environment has it."""
+        house = self.house
+        if settings.secrets:
+            Secrets(self, "Secrets", house=house, settings=settings.secrets)
+        if settings.documents:
+            Documents(self, "Documents", house=house, settings=settings.documents, network=network)
+        if isinstance(settings.time_series, Influx):
+            InfluxSeries(self, "Series", house=house, settings=settings.time_series, network=network)
+        if isinstance(settings.time_series, LiveAnalytics):
+            assert self.lake is not None, "settings refuse this"
+            LiveSeries(
+                self, "Series", house=house, settings=settings.time_series, rejected=self.lake.rejected
+            )
+        if settings.kafka:
+            Kafka(self, "Kafka", house=house, settings=settings.kafka, network=network)
+        if settings.search:
+            Search(self, "Search", house=house, settings=settings.search, network=network)
+        if settings.files:
+            Files(self, "Files", house=house, settings=settings.files, network=network)
 
 
 def _parameter(scope: Construct, name: str, description: str) -> str:

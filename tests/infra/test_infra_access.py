@@ -26,7 +26,22 @@ ANY_RESOURCE: dict[str, str] = {
 }
 """Actions that roles may do on any resource."""
 
+_COPIED = "S3 copies every object of one bucket to one other"
 SOME_RESOURCES: dict[str, str] = {
+    "es:ESHttpDelete": "paths inside one domain, for its administrator",
+    "es:ESHttpGet": "paths inside one domain, for its administrator",
+    "es:ESHttpPost": "paths inside one domain, for its administrator",
+    "es:ESHttpPut": "paths inside one domain, for its administrator",
+    "kms:Encrypt": "the key of the second region, known by the alias that the condition asks for",
+    "s3:AbortMultipartUpload": "an export has no name before it is written",
+    "s3:GetObjectLegalHold": _COPIED,
+    "s3:GetObjectRetention": _COPIED,
+    "s3:GetObjectVersionAcl": _COPIED,
+    "s3:GetObjectVersionForReplication": _COPIED,
+    "s3:GetObjectVersionTagging": _COPIED,
+    "s3:ReplicateDelete": _COPIED,
+    "s3:ReplicateObject": _COPIED,
+    "s3:ReplicateTags": _COPIED,
     "lambda:InvokeFunction": "versions of one function, invoked by the deployment",
     "s3:PutObject": "an object has no name before it is written",
 }
