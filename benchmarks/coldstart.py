@@ -47,6 +47,7 @@ loaded = [
     name for name, module in list(sys.modules.items())
     if name not in before and str(getattr(module, "__file__", None) or "").startswith(roots)
 ]
+gc.unfreeze()  # what a bootstrap froze is not listed
 client = getattr(sys.modules.get("botocore.client"), "BaseClient", ())
 clients = sorted({{o.meta.service_model.service_name for o in gc.get_objects() if isinstance(o, client)}})
 print(json.dumps([loaded, clients]))

@@ -65,8 +65,9 @@ def bootstrap() -> App:
     ingest = Ingest(
         store,
         catalogue,
-        S3RawStore(boto3.client("s3"), env.raw_bucket),
-        # Made when the first record is rejected: a client costs a tenth of a second of a cold start.
+        # Clients are made when first needed: each costs a tenth of a second of a cold start, and most writing
+        # routes of the API need neither.
+        S3RawStore(cache(partial(boto3.client, "s3")), env.raw_bucket),
         SqsDeadLetters(cache(partial(boto3.client, "sqs")), env.ingest_dlq_url),
         PostgresReceipts(database),
         uuid4,

@@ -86,7 +86,7 @@ def raw(request: pytest.FixtureRequest) -> Raw:
     def objects() -> int:
         return int(client.list_objects_v2(Bucket=bucket)["KeyCount"])
 
-    return Raw(S3RawStore(client, bucket), read, objects)
+    return Raw(S3RawStore(lambda: client, bucket), read, objects)
 
 
 HOSTILE = [b"{}", b"", b"\x00\xff\n", "漢\n".encode(), b"{}", b"x" * 65_536]

@@ -49,7 +49,7 @@ def batches(
 class S3RawStore:
     """``RawStore``: one object per batch, named by its content, so a redelivered batch is the same object."""
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
+    def __init__(self, client: Callable[[], S3Client], bucket: str) -> None:
         self._client = client
         self._bucket = bucket
 
@@ -62,7 +62,7 @@ class S3RawStore:
         """See ``RawStore.put``. The object is gzipped JSON Lines of base64, one line per record."""
         body = gzip.compress(b"".join([b2a_base64(p) for p in payloads]), compresslevel=1, mtime=0)
         key = address.removeprefix(f"s3://{self._bucket}/")
-        self._client.put_object(Bucket=self._bucket, Key=key, Body=body)
+        self._client().put_object(Bucket=self._bucket, Key=key, Body=body)
 
 
 class SqsDeadLetters:
