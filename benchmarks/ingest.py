@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import feed, parts, stored
 from benchmarks.common import Document, Options, Result, Rounds, against, document, main
-from benchmarks.library import Library, domain_events, originated
+from benchmarks.library import Claims, Library, domain_events, originated
 from local.aws import AwsServer
 from qis.adapters.postgres.event_store import PostgresEventStore
 
@@ -26,6 +26,7 @@ OURS = "ingest handler"
 COPY = "psycopg COPY of the same rows"
 COPY_TEXT = "COPY of the same rows, already rendered"
 LIBRARY = "eventsourcing 9, event store on the application recorder"
+LIBRARY_APPLICATION = "eventsourcing 9, an application: streams read, added to and saved together"
 LIBRARY_RECORDER = "eventsourcing 9, application recorder alone"
 LIBRARY_UNORDERED = "eventsourcing 9, aggregate recorder alone"
 
@@ -64,6 +65,7 @@ class Contenders:
     log: Connection
     copy: Connection
     copy_text: Connection
+    application: Claims
     library: Library
     library_recorder: Library
     library_unordered: Library
@@ -95,7 +97,10 @@ def _contenders(server: parts.Postgres, aws: AwsServer, ids: Sequence[str]) -> I
             )
             for name, o in (("store", True), ("recorder", True), ("unordered", False))
         )
-        yield Contenders(server, parts.handler("ingest"), log, copy, copy_text, *libraries)
+        application = stack.enter_context(
+            contextlib.closing(Claims(server.database("bench_ingest_application", migrated=False)))
+        )
+        yield Contenders(server, parts.handler("ingest"), log, copy, copy_text, application, *libraries)
 
 
 def _measure(
@@ -132,6 +137,7 @@ def _round(contenders: Contenders, events: Sequence[dict[str, Any]], taken: dict
     timed(COPY_TEXT, partial(stored.copy_text, contenders.copy_text), [stored.as_text(r) for r in runs])
     timed(LIBRARY, contenders.library.put, [domain_events(r) for r in runs])
     known = [originated(r) for r in runs]
+    timed(LIBRARY_APPLICATION, contenders.application.take, known)
     timed(LIBRARY_RECORDER, contenders.library_recorder.record, known)
     timed(LIBRARY_UNORDERED, contenders.library_unordered.record, known)
 
@@ -140,7 +146,7 @@ def _results(mix: feed.Mix, taken: Mapping[str, Rounds], n: int) -> list[Result]
     metric = f"ingest, {mix.name}"
     return [
         against(metric, "records/s", n, taken[OURS], name, taken[name])
-        for name in (COPY, COPY_TEXT, LIBRARY, LIBRARY_RECORDER, LIBRARY_UNORDERED)
+        for name in (COPY, COPY_TEXT, LIBRARY_APPLICATION, LIBRARY, LIBRARY_RECORDER, LIBRARY_UNORDERED)
     ]
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from eventsourcing.domain import DomainEvent
+from eventsourcing.application import Application
+from eventsourcing.domain import Aggregate, DomainEvent
 from eventsourcing.persistence import (
     DatetimeAsISO,
     DecimalAsStr,
@@ -86,6 +87,66 @@ class Library:
 
     def close(self) -> None:
         self._datastore.close()
+
+
+class Value(Aggregate):
+    """A stream of ours as an aggregate of the library; it knows its claims, so that none is added twice."""
+
+    class Ingested(Aggregate.Event):
+        """A claim."""
+
+        type_version: int
+        stream: str
+        actor: str
+        correlation_id: str
+        data: dict[str, Any]
+
+        def apply(self, aggregate: Value) -> None:
+            aggregate.claims.add(self.data["claim_id"])
+
+    class Started(Ingested, Aggregate.Created):
+        """The first claim makes the stream, as with us."""
+
+    def __init__(self, **_: object) -> None:
+        self.claims: set[str] = set()
+
+
+class Claims(Application[UUID]):
+    """The library as its guide has it used: aggregates are read, changed and saved, here as a batch."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(
+            {
+                "PERSISTENCE_MODULE": "eventsourcing.postgres",
+                "POSTGRES_DBNAME": target.database,
+                "POSTGRES_HOST": target.host,
+                "POSTGRES_PORT": str(target.port),
+                "POSTGRES_USER": OWNER,
+                "POSTGRES_PASSWORD": "none",
+            }
+        )
+
+    def take(self, rows: Sequence[tuple[UUID, Row]]) -> None:
+        """Add each claim to its stream unless it is known, in one transaction."""
+        values: dict[UUID, Value] = {}
+        for origin, row in rows:
+            body = {
+                "type_version": row[2],
+                "stream": row[3],
+                "actor": row[6],
+                "correlation_id": row[7],
+                "data": row[9],
+            }
+            if row[4] == 1:
+                made: Value = Value._create(Value.Started, id=origin, **body)
+                made.claims.add(row[9]["claim_id"])
+                values[origin] = made
+                continue
+            if origin not in values:
+                values[origin] = self.repository.get(origin)
+            if row[9]["claim_id"] not in values[origin].claims:
+                values[origin].trigger_event(Value.Ingested, **body)
+        self.save(*values.values())
 
 
 def originated(rows: Sequence[Row]) -> list[tuple[UUID, Row]]:
