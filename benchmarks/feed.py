@@ -17,7 +17,7 @@ from typing import Any
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.application.ports import Append
 from qis.domain import events as ev
-from qis.domain.rules import parse_rules
+from qis.domain.rules import parse_rules, rule_set_json
 from qis.domain.series import parse_series, parse_source
 
 SOURCES = ("alpha", "beta", "gamma")
@@ -90,7 +90,7 @@ def register(store: PostgresEventStore, ids: Sequence[str]) -> None:
         return Append(stream, 0, (ev.NewEvent(type_, data),), "benchmark", "benchmark")
 
     appends = [
-        append(ev.rules_stream("bench"), ev.RULES_CHANGED, parse_rules(rules_body(), 1).as_json()),
+        append(ev.rules_stream("bench"), ev.RULES_CHANGED, rule_set_json(parse_rules(rules_body(), 1))),
         *(
             append(ev.source_stream(s), ev.SOURCE_ADDED, parse_source(source_body(s)).as_json())
             for s in SOURCES

@@ -20,6 +20,7 @@ from qis.application.register import Register
 from qis.domain import events as ev
 from qis.domain.events import Position
 from qis.domain.findings import Fact
+from qis.domain.rules import rule_set_json
 from qis.domain.snap import Snap
 from tests.support.builders import EUR, FIXING, daily_body, rules_body, series_body, snap, source_body
 from tests.support.databases import FreshDatabase
@@ -70,7 +71,7 @@ def types(registry: Registry, stream: str) -> list[str]:
 
 def test_a_new_catalogue_is_empty(registry: Registry) -> None:
     found = current(registry)
-    assert (found.series, found.sources, found.rules, found.active) == ({}, {}, {}, {})
+    assert (found.series, found.sources, found.rules.names, found.active) == ({}, {}, frozenset(), {})
 
 
 def test_what_is_registered_is_in_force_and_survives_as_it_was(registry: Registry) -> None:
@@ -79,7 +80,7 @@ def test_what_is_registered_is_in_force_and_survives_as_it_was(registry: Registr
     registry.register.series(daily_body(), *WHO)
     found = current(registry)
     assert found.series[FIXING].as_json() == registry.register.series(daily_body(), *WHO)
-    assert found.rules["fx"].as_json()["range"] == ["0.5", "2.50"]
+    assert rule_set_json(found.rules.rule_set("fx", snap()))["range"] == ["0.5", "2.50"]
     assert found.active == {"alpha": True}
 
 
@@ -107,8 +108,8 @@ def test_each_change_of_a_rule_set_is_a_version(registry: Registry) -> None:
     assert registry.register.rules(rules_body(), *WHO)["version"] == 1
     assert registry.register.rules(rules_body(tolerance="0.002"), *WHO)["version"] == 2
     assert registry.register.rules(rules_body(tolerance="0.002"), *WHO)["version"] == 2
-    found = current(registry).rules["fx"]
-    assert (found.version, str(found.tolerance)) == (2, "0.002")
+    found = current(registry).rules.rule_set("fx", snap())
+    assert (found.version, found.tolerance.as_json()) == (2, "0.002")
     events = registry.store.load(["rules:fx"])["rules:fx"].events
     assert [(e.actor, e.correlation_id) for e in events] == [WHO, WHO]
 

@@ -146,6 +146,7 @@ TAMPERING = {
     "issues": "UPDATE issues SET severity = 'none' WHERE " + ONE_ROW,
     "issue_items": "UPDATE issue_items SET snap_ns = 7 WHERE " + ONE_ROW,
     "catalogue": "UPDATE catalogue SET definition = '{{}}' WHERE " + ONE_ROW,
+    "rule_versions": "UPDATE rule_versions SET definition = '{{}}' WHERE " + ONE_ROW,
 }
 
 

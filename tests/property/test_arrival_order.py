@@ -35,6 +35,10 @@ RULE_SETS = {
     "median": rules(method="median"),
     "no check of moves": rules(max_move=None),
     "plausible range": rules(range=["1", "150"]),
+    "one vote for two": rules(copy_groups=[["alpha", "beta"]]),
+    "sources lose their vote": rules(max_move=None, exclusion={"after": 1, "readmit_after": 2}),
+    "sources lose their vote, moves are checked": rules(exclusion={"after": 2, "readmit_after": 2}),
+    "tolerance by the spread": rules(tolerance={"sigma": "3", "floor_bp": "5"}),
 }
 
 Row = tuple[int, str, str, int | None]

@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from qis.application.ingest import Delivery, Ingest
-from qis.application.ports import Append, Contended, Loaded, Neighbours, Outcome, Unavailable
+from qis.application.ports import Append, Basis, Contended, Key, Loaded, Neighbours, Outcome, Unavailable
 from qis.application.publish import publish
 from qis.application.quality import Quality
 from qis.application.reconcile import Reconciler, Trigger
@@ -88,16 +88,18 @@ class FaultyStore(MemoryEventStore):
         self._faults.strike("the store is away")
         return super().load(streams)
 
-    def neighbours(self, keys: Collection[tuple[str, Snap]]) -> Mapping[tuple[str, Snap], Neighbours]:
+    def neighbours(self, keys: Collection[Key], tracked: Collection[Key] = ()) -> Mapping[Key, Neighbours]:
         self._faults.strike("the store is away")
-        return super().neighbours(keys)
+        return super().neighbours(keys, tracked)
 
-    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+    def append(
+        self, appends: Sequence[Append], outcomes: Sequence[Outcome] = (), bases: Sequence[Basis] = ()
+    ) -> frozenset[str]:
         if self._faults.hit():
             with self._faults.off():
                 self.others()
         self._faults.strike("the store went away before the commit")
-        lost = super().append(appends, outcomes)
+        lost = super().append(appends, outcomes, bases)
         self._faults.strike("the store went away after the commit")
         return lost
 

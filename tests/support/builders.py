@@ -12,7 +12,7 @@ from typing import Any
 from qis.application.ports import Append, Catalogue, EventStore, KnownClaims
 from qis.domain import events as ev
 from qis.domain.claims import Claim, claim_identity
-from qis.domain.rules import RuleSet, parse_rules
+from qis.domain.rules import RuleBook, RuleSet, parse_layer, parse_rules, rule_set_json
 from qis.domain.series import Kind, Series, Source, parse_series, parse_source
 from qis.domain.snap import NANOS, Snap, parse_instant
 
@@ -110,7 +110,7 @@ def catalogue(
         revision=1,
         series={s.reference_data_id: s for s in (series_ or (series(), daily()))},
         sources={s.source: s for s in chosen},
-        rules={r.rules: r for r in (rule_sets or (rules(),))},
+        rules=RuleBook(parse_layer(rule_set_json(r), r.version) for r in (rule_sets or (rules(),))),
         active={s.source: s.active for s in chosen},
     )
 

@@ -14,9 +14,11 @@ from uuid import UUID
 
 from qis.application.ports import (
     Append,
+    Basis,
     Catalogue,
     DeadLetter,
     Issue,
+    Key,
     KnownClaims,
     Loaded,
     Neighbours,
@@ -25,7 +27,8 @@ from qis.application.ports import (
 )
 from qis.domain import events as ev
 from qis.domain.findings import Fact
-from qis.domain.rules import RuleSet, parse_rules
+from qis.domain.reconciliation import standings_of
+from qis.domain.rules import Layer, RuleBook, parse_layer
 from qis.domain.series import Series, Source, parse_series, parse_source
 from qis.domain.snap import Snap, parse_instant
 
@@ -58,6 +61,7 @@ class MemoryEventStore:
         self.log: list[ev.Event] = []
         self.snapshots: dict[str, tuple[int, Mapping[str, Any]]] = {}
         self.decisions: dict[tuple[str, Snap], tuple[str, Decimal | None]] = {}
+        self.standings: dict[tuple[str, Snap], ev.Data] = {}
         self.official: dict[tuple[str, Snap], list[ev.Event]] = {}
         self.issues: dict[UUID, Issue] = {}
         self.issue_status: dict[UUID, str] = {}
@@ -102,11 +106,17 @@ class MemoryEventStore:
     def versions(self, streams: Collection[str]) -> Mapping[str, int]:
         return {s: len(self.streams[s]) for s in streams if s in self.streams}
 
-    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+    def append(
+        self, appends: Sequence[Append], outcomes: Sequence[Outcome] = (), bases: Sequence[Basis] = ()
+    ) -> frozenset[str]:
         expected: dict[str, int] = {}
         for one in appends:
             expected.setdefault(one.stream, one.expected_version)
         lost = frozenset(s for s, at in expected.items() if len(self.streams.get(s, ())) != at)
+        for basis in bases:
+            now = {k: self._neighbours(*k, tracked=k in basis.tracked) for k in basis.neighbours}
+            if basis.streams & lost or now != basis.neighbours:
+                lost |= basis.streams
         moment, tx = self._moment(expected.keys() - lost), next(self._transactions)
         for one in appends:
             if one.stream not in lost:
@@ -146,6 +156,7 @@ class MemoryEventStore:
             pinned = data.get("pinned")
             status, value = (data["status"], data["value"]) if pinned is None else ("official", pinned)
             self.decisions[_key(data)] = (status, None if value is None else Decimal(value))
+            self.standings[_key(data)] = data
         elif event.type == ev.QUALITY_ISSUE_DETECTED:
             issue_id = UUID(data["issue_id"])
             self.issues[issue_id] = Issue(*_key(data), data["gate"])
@@ -169,10 +180,10 @@ class MemoryEventStore:
         load = self.loads.setdefault(load_id, {"accepted": 0, "duplicate": 0, "rejected": 0})
         load[kind] += by
 
-    def neighbours(self, keys: Collection[tuple[str, Snap]]) -> Mapping[tuple[str, Snap], Neighbours]:
-        return {key: self._neighbours(*key) for key in keys}
+    def neighbours(self, keys: Collection[Key], tracked: Collection[Key] = ()) -> Mapping[Key, Neighbours]:
+        return {key: self._neighbours(*key, tracked=key in tracked) for key in keys}
 
-    def _neighbours(self, id_: str, snap: Snap) -> Neighbours:
+    def _neighbours(self, id_: str, snap: Snap, *, tracked: bool) -> Neighbours:
         mine = sorted((s, status, value) for (i, s), (status, value) in self.decisions.items() if i == id_)
         before: list[tuple[Snap, Any, bool]] = []
         for s, status, value in reversed([m for m in mine if m[0] < snap]):
@@ -186,7 +197,13 @@ class MemoryEventStore:
             after.append(s)
             if status == "official":
                 break
-        return Neighbours(before, after)
+        if not tracked:
+            return Neighbours(before, after)
+        at = max((s for s, _, _ in mine if s < snap), default=None)
+        standings = {} if at is None else standings_of(self.standings.get((id_, at), {}))
+        return Neighbours(
+            before, after, standings, at, min((s for s, _, _ in mine if s > snap), default=None)
+        )
 
     def issue(self, issue_id: UUID) -> Issue | None:
         return self.issues.get(issue_id)
@@ -218,7 +235,7 @@ class LogCatalogue:
     def current(self) -> Catalogue:
         series: dict[str, Series] = {}
         sources: dict[str, Source] = {}
-        rules: dict[str, RuleSet] = {}
+        layers: list[Layer] = []
         revision = 0
         for event in self._store.log:
             if event.type in (ev.SERIES_REGISTERED, ev.SCHEMA_EVOLVED):
@@ -226,12 +243,12 @@ class LogCatalogue:
             elif event.type in (ev.SOURCE_ADDED, ev.SOURCE_CHANGED):
                 sources[event.data["source"]] = parse_source(event.data)
             elif event.type == ev.RULES_CHANGED:
-                rules[event.data["rules"]] = parse_rules(event.data, event.version)
+                layers.append(parse_layer(event.data, event.version))
             else:
                 continue
             revision += 1
         active = {name: s.active for name, s in sources.items()}
-        return Catalogue(revision, series, sources, rules, active)
+        return Catalogue(revision, series, sources, RuleBook(layers), active)
 
     def newest(self) -> Catalogue:
         return self.current()

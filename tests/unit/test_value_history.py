@@ -16,7 +16,7 @@ from qis.domain import events as ev
 from qis.domain.claims import Claim
 from qis.domain.errors import Conflict, FourEyes
 from qis.domain.reconciliation import Check, Reference
-from qis.domain.rules import RuleSet
+from qis.domain.rules import LayerRef, RuleSet
 from qis.domain.value_history import SNAPSHOT_FORMAT, ValueHistory
 from tests.support.builders import EUR, FIRST, claim, ingested, rules, snap
 
@@ -32,6 +32,7 @@ class Story:
         self.rules = rule_set or rules()
         self.history = ValueHistory(EUR, FIRST)
         self.events: list[ev.Event] = []
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
 
     def take(self, new: Sequence[ev.NewEvent], actor: str = "feed:alpha") -> list[ev.NewEvent]:
         for event in new:
@@ -41,7 +42,7 @@ class Story:
                 1,
                 self.history.stream,
                 self.history.version + 1,
-                datetime(2026, 1, 1, tzinfo=UTC),
+                self.now,
                 actor,
                 "load",
                 None,
@@ -127,7 +128,7 @@ def test_a_late_claim_of_a_better_source_restates_with_before_and_after() -> Non
 def test_new_rules_are_a_new_decision_even_where_the_value_stays() -> None:
     story = Story().claims(claim())
     story.reconcile()
-    story.rules = replace(story.rules, version=2)
+    story.rules = replace(story.rules, chain=(LayerRef("fx", 2),))
     assert types(story.reconcile()) == [ev.DATA_RECONCILED]
 
 

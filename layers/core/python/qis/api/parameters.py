@@ -17,9 +17,9 @@ from uuid import UUID
 
 from qis.api.http import Request
 from qis.application.queries import LATEST, MAX_IDS, Knowledge, NextPage
+from qis.domain.durations import parse_duration
 from qis.domain.errors import InvalidInput, refuse
 from qis.domain.events import Position
-from qis.domain.rules import parse_duration
 from qis.domain.series import check_id
 from qis.domain.snap import Snap, parse_instant
 

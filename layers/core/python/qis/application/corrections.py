@@ -12,7 +12,7 @@ from qis.application.reconcile import ACTOR, Reconciler, Seed, Trigger
 from qis.domain.errors import Conflict, NotFound
 from qis.domain.events import QUALITY_APPROVED, QUALITY_REJECTED, NewEvent
 from qis.domain.numbers import parse_decimal
-from qis.domain.reconciliation import Reference, check_proposal
+from qis.domain.reconciliation import Reference, Standings, check_proposal
 from qis.domain.rules import RuleSet
 from qis.domain.series import check_text, check_value
 from qis.domain.snap import Snap, parse_snap
@@ -60,7 +60,7 @@ class Corrections:
         trigger = Trigger(reference_data_id, at, correlation_id, None, actor)
         return self._run(
             trigger,
-            lambda history, rules, references: history.restate(
+            lambda history, rules, references, _: history.restate(
                 number, why, actor, rules, check_proposal(number, rules, references)
             ),
         )
@@ -78,11 +78,14 @@ class Corrections:
             return self._close(issue_id, issue, QUALITY_APPROVED, actor, correlation_id, "acknowledged")
 
         def approval(
-            history: ValueHistory, rules: RuleSet, references: Sequence[Reference]
+            history: ValueHistory,
+            rules: RuleSet,
+            references: Sequence[Reference],
+            standings: Standings,
         ) -> list[NewEvent]:
             events = history.approve(issue_id, actor, rules)
             if history.issue is not None and history.issue.kind == "suspect":
-                _, since = history.reconcile(rules, references)
+                _, since = history.reconcile(rules, references, standings)
                 if since:
                     raise Overtaken("claims or rules that came since lead to another decision")
             return events
@@ -107,7 +110,7 @@ class Corrections:
             return self._close(issue_id, issue, QUALITY_REJECTED, actor, correlation_id, why)
         return self._run(
             _trigger(issue, actor, correlation_id),
-            lambda history, _rules, _references: history.reject(issue_id, actor, why),
+            lambda history, _rules, _references, _standings: history.reject(issue_id, actor, why),
         )
 
     def _issue(self, issue_id: UUID) -> Issue:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from qis.domain import events as ev
 from qis.domain.numbers import decimal_text
+from qis.domain.reconciliation import chain_of
 from qis.domain.series import Series
 from qis.domain.snap import Snap
 from qis.domain.value_history import OpenIssue, ValueHistory
@@ -144,7 +145,9 @@ def _decision(events: Sequence[ev.Event]) -> dict[str, Any] | None:
     for event in reversed(events):
         if event.type == ev.DATA_RECONCILED:
             keys = ("status", "value", "method", "confidence", "reason", "rules", "rules_version", "checks")
-            return {**{k: event.data[k] for k in keys}, "decided_at": moment_text(event.recorded_at)}
+            chain = [ref._asdict() for ref in chain_of(event.data)]
+            decided_at = moment_text(event.recorded_at)
+            return {**{k: event.data[k] for k in keys}, "rules_chain": chain, "decided_at": decided_at}
     return None
 
 
@@ -200,7 +203,7 @@ def _sentences(
         said.append("They are not reconciled yet.")
     else:
         said.append(
-            f"Rule set {decision['rules']} version {decision['rules_version']} decided by"
+            f"Rule set {_chain_text(decision['rules_chain'])} decided by"
             f" {decision['method']}: {decision['reason']}."
         )
         said += [_check_sentence(c) for c in decision["checks"]]
@@ -209,6 +212,11 @@ def _sentences(
         said.append("A person set this value, so later claims are recorded and do not replace it.")
     said += [_exception_sentence(e) for e in exceptions]
     return said
+
+
+def _chain_text(chain: Sequence[Mapping[str, Any]]) -> str:
+    first, *broader = (f"{ref['rules']} version {ref['version']}" for ref in chain)
+    return first if not broader else f"{first} (extending {', '.join(broader)})"
 
 
 def _opening(series: Series, snap: Snap, state: ValueHistory, versions: Sequence[Mapping[str, Any]]) -> str:

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from qis.domain.errors import QisError
 from qis.domain.events import Event, NewEvent, Position
-from qis.domain.rules import RuleSet
+from qis.domain.reconciliation import Standings
+from qis.domain.rules import RuleBook
 from qis.domain.series import Series, Source
 from qis.domain.snap import Snap
 
@@ -86,6 +87,29 @@ class Neighbours:
     """``(snap, value, official)``: the nearest official one, and the nearest held one if nearer."""
     after: Sequence[Snap] = ()
     """The following snaps up to and including the first official one."""
+    standings: Standings = field(default_factory=dict)
+    """Of the sources after the nearest decided snap before; only where they were asked for."""
+    at: Snap | None = None
+    """That snap."""
+    next: Snap | None = None
+    """The nearest decided snap after; only where standings were asked for."""
+
+
+Key = tuple[str, Snap]
+"""A series and a snap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What decisions on one series rest on beside the streams themselves. If it no longer holds when they
+    are to be stored, none of them is."""
+
+    reference_data_id: str
+    streams: frozenset[str]
+    """Streams that win or lose together."""
+    neighbours: Mapping[Key, Neighbours]
+    tracked: frozenset[Key]
+    """Those of the keys whose neighbours were read with standings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +143,24 @@ class EventStore(Protocol):
         """Keep a snapshot, unless a newer one is kept."""
         ...
 
-    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+    def append(
+        self, appends: Sequence[Append], outcomes: Sequence[Outcome] = (), bases: Sequence[Basis] = ()
+    ) -> frozenset[str]:
         """Append durably, in one transaction, with the read models that follow inline.
 
+        Args:
+            bases: what the appends rest on, at most one of each series. Writers that name a basis on the
+                same series wait for each other, so that a basis that holds is not changed by one of them
+                before the append is there to be seen.
+
         Returns:
-            The streams that lost to another writer: nothing of theirs was stored, the rest was.
+            The streams that lost to another writer: nothing of theirs was stored, the rest was. With one
+            stream of a basis, or the basis itself, all its streams are lost.
         """
         ...
 
-    def neighbours(self, keys: Collection[tuple[str, Snap]]) -> Mapping[tuple[str, Snap], Neighbours]:
-        """Decisions before and after each ``(reference_data_id, snap)``, in one round trip."""
+    def neighbours(self, keys: Collection[Key], tracked: Collection[Key] = ()) -> Mapping[Key, Neighbours]:
+        """Decisions before and after each key, in one round trip; with standings for those ``tracked``."""
         ...
 
     def issue(self, issue_id: UUID) -> Issue | None:
@@ -147,7 +179,7 @@ class Catalogue:
     revision: int
     series: Mapping[str, Series]
     sources: Mapping[str, Source]
-    rules: Mapping[str, RuleSet]
+    rules: RuleBook
     active: Mapping[str, bool] = field(default_factory=dict)
     """Sources, each with whether claims of it are taken."""
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from qis.application.ports import EMPTY, Append, Catalogue, CatalogueReader, Contended, EventStore, Issue
+from qis.application.reconcile import rules_for
 from qis.domain import events as ev
 from qis.domain.calendars import calendar
 from qis.domain.errors import Conflict
@@ -70,7 +71,7 @@ class Quality:
             low, high = spans.get(id_, (fact.snap, fact.snap))
             spans[id_] = (min(low, fact.snap), max(high, fact.snap))
         catalogue = self._catalogue.current()
-        reach = {id_: _reach(catalogue, id_) for id_ in spans}
+        reach = {id_: _reach(catalogue, id_, span) for id_, span in spans.items()}
         found: list[Finding] = []
         for id_, facts in self._facts.around(spans, reach).items():
             before = sum(f.snap < spans[id_][0] for f in facts)
@@ -86,7 +87,7 @@ class Quality:
         measured = 0
         for id_, fact in self._facts.last().items():
             series = catalogue.series[id_]
-            rules = catalogue.rules[series.rules]
+            rules = catalogue.rules.rule_set(series.rules, Snap.of(now))
             until = Snap.of(now - (rules.timely_within or timedelta(0)))
             semantics = series.semantics
             if semantics.calendar is not None and semantics.snap_time is not None and fact.snap < until:
@@ -170,13 +171,14 @@ def _fact(data: Mapping[str, Any]) -> Fact:
     return Fact(parse_instant(data["snap"], "snap"), data["status"], claims)
 
 
-def _reach(catalogue: Catalogue, id_: str) -> int:
-    return catalogue.rules[catalogue.series[id_].rules].stale_after or 1
+def _reach(catalogue: Catalogue, id_: str, span: tuple[Snap, Snap]) -> int:
+    lengths = (rules_for(catalogue, id_, snap).stale_after or 1 for snap in span)
+    return max(lengths)
 
 
 def _findings(catalogue: Catalogue, id_: str, facts: Sequence[Fact], *, from_first: bool) -> list[Finding]:
     series = catalogue.series[id_]
-    rules = catalogue.rules[series.rules]
+    rules = rules_for(catalogue, id_, facts[-1].snap)
     found = stale_sources(id_, facts, rules.stale_after, from_first=from_first) if rules.stale_after else []
     semantics = series.semantics
     if semantics.calendar is not None and semantics.snap_time is not None:

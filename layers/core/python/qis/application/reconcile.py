@@ -1,9 +1,10 @@
 """Reconcile: from new claims to decisions and official values, for a batch of snaps at once.
 
-Whether a move is believable depends on the neighbouring snaps, so a changed decision may change those that
-follow. The plan works forward in snap order over the batch, takes in the followers that a change reaches,
-and appends everything in one transaction: the outcome is that of having seen all claims at once, whatever
-their order of arrival.
+Whether a move is believable depends on the neighbouring snaps, and whether a source votes on those before, so
+a changed decision may change those that follow. The plan works forward in snap order over the batch, takes in
+the followers that a change reaches, and appends everything in one transaction: the outcome is that of having
+seen all claims at once, whatever their order of arrival. What a decision rests on is looked at again in that
+transaction; where another writer changed it in between, the series is planned anew.
 """
 
 from __future__ import annotations
@@ -14,24 +15,35 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
-from qis.application.ports import EMPTY, Append, Catalogue, CatalogueReader, Contended, EventStore, Neighbours
+from qis.application.ports import (
+    EMPTY,
+    Append,
+    Basis,
+    Catalogue,
+    CatalogueReader,
+    Contended,
+    EventStore,
+    Key,
+    Neighbours,
+)
 from qis.domain.errors import NotFound
 from qis.domain.events import Event, NewEvent, value_stream
-from qis.domain.reconciliation import Reference, Status
+from qis.domain.reconciliation import NO_STANDINGS, Reference, Standings, Status, standings_of
 from qis.domain.rules import RuleSet
+from qis.domain.rules.book import Reach
 from qis.domain.snap import Snap
-from qis.domain.value_history import SNAPSHOT_FORMAT, ValueHistory
+from qis.domain.value_history import REASON_LATE, SNAPSHOT_FORMAT, ValueHistory
 
 ACTOR = "qis:reconcile"
 ATTEMPTS = 8
 SNAPSHOT_EVERY = 100
 """Events since the last snapshot from which reading a stream leaves a new one; most never get there."""
 
-Key = tuple[str, Snap]
-Seed = Callable[[ValueHistory, RuleSet, Sequence[Reference]], list[NewEvent]]
+Seed = Callable[[ValueHistory, RuleSet, Sequence[Reference], Standings], list[NewEvent]]
 """What a person's command adds to a history before it is reconciled."""
 
 _UNPLACED = UUID(int=0)
+LOOKS_AT_NOTHING = Reach(moves=False, standings=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,8 @@ class Trigger:
     correlation_id: str
     causation_id: UUID | None
     actor: str = ACTOR
+    cause: str = REASON_LATE
+    """Why an official value may change by it; named in the restatement."""
 
     @property
     def key(self) -> Key:
@@ -55,11 +69,25 @@ class _Decided:
 
     order: list[int] = field(default_factory=list)
     of: dict[int, tuple[Status, Reference | None]] = field(default_factory=dict)
+    standings: dict[int, Standings] = field(default_factory=dict)
 
-    def put(self, snap: Snap, status: Status, reference: Reference | None) -> None:
+    def put(self, snap: Snap, status: Status, reference: Reference | None, standings: Standings) -> None:
         if snap.ns not in self.of:
             insort(self.order, snap.ns)
         self.of[snap.ns] = (status, reference)
+        self.standings[snap.ns] = standings
+
+    def standings_before(self, snap: Snap, stored: Neighbours) -> Standings:
+        """After the nearest decided snap before, whether this plan decided on it or it is stored."""
+        index = bisect_left(self.order, snap.ns)
+        if index and (stored.at is None or self.order[index - 1] >= stored.at.ns):
+            return self.standings[self.order[index - 1]]
+        return stored.standings
+
+    def next(self, snap: Snap) -> Snap | None:
+        """The nearest snap after that this plan decided on."""
+        index = bisect_right(self.order, snap.ns)
+        return Snap(self.order[index]) if index < len(self.order) else None
 
     def before(self, snap: Snap, status: Status) -> Reference | None:
         for ns in reversed(self.order[: bisect_left(self.order, snap.ns)]):
@@ -87,7 +115,24 @@ class _Plan:
     versions: dict[Key, int] = field(default_factory=dict)
     neighbours: dict[Key, Neighbours] = field(default_factory=dict)
     decided: dict[str, _Decided] = field(default_factory=dict)
+    tracked: set[Key] = field(default_factory=set)
+    """Keys whose rules ask for the standings of the sources."""
+    resting: set[Key] = field(default_factory=set)
+    """Keys that were decided on their neighbours."""
     events: dict[Key, list[NewEvent]] = field(default_factory=dict)
+
+    def bases(self) -> list[Basis]:
+        """What is to be looked at again before the events are stored."""
+        found = []
+        for id_ in sorted({i for i, _ in self.resting}):
+            written = {
+                self.histories[k].stream for k, events in self.events.items() if k[0] == id_ and events
+            }
+            if written:
+                keys = {k for k in self.resting if k[0] == id_}
+                neighbours = {k: self.neighbours[k] for k in keys}
+                found.append(Basis(id_, frozenset(written), neighbours, frozenset(keys & self.tracked)))
+        return found
 
 
 class Reconciler:
@@ -114,13 +159,14 @@ class Reconciler:
         done: dict[Key, list[NewEvent]] = {}
         keys: set[Key] = set(by_key)
         for _ in range(ATTEMPTS):
-            plan = self._plan(keys, seeds)
+            plan = self._plan(keys, seeds, by_key)
             appends = {
                 plan.histories[key].stream: (key, self._append(plan, key, by_key))
                 for key, events in plan.events.items()
                 if events
             }
-            lost = self._store.append([a for _, a in appends.values()]) if appends else frozenset()
+            new = [a for _, a in appends.values()]
+            lost = self._store.append(new, (), plan.bases()) if new else frozenset()
             for stream, (key, _) in appends.items():
                 if stream not in lost:
                     done[key] = plan.events[key]
@@ -143,20 +189,21 @@ class Reconciler:
             causation_id=trigger.causation_id,
         )
 
-    def _plan(self, keys: Collection[Key], seeds: Mapping[Key, Seed]) -> _Plan:
+    def _plan(self, keys: Collection[Key], seeds: Mapping[Key, Seed], by_key: Mapping[Key, Trigger]) -> _Plan:
         catalogue = self._catalogue.current()
         plan = _Plan()
         pending = set(keys)
         while pending:
-            self._read(plan, pending)
+            self._read(plan, pending, catalogue)
             reached: set[Key] = set()
             for key in sorted(pending):
-                reached |= self._decide(plan, key, catalogue, seeds.get(key)) - pending
+                cause = (by_key.get(key) or _on_behalf(key, by_key)).cause
+                reached |= self._decide(plan, key, catalogue, seeds.get(key), cause) - pending
             seeds = {}
             pending = reached
         return plan
 
-    def _read(self, plan: _Plan, pending: Collection[Key]) -> None:
+    def _read(self, plan: _Plan, pending: Collection[Key], catalogue: Catalogue) -> None:
         missing = {value_stream(i, s.text): (i, s) for i, s in pending if (i, s) not in plan.histories}
         loaded = self._store.load_recent(missing.keys(), SNAPSHOT_FORMAT)
         for stream, key in missing.items():
@@ -167,19 +214,31 @@ class Reconciler:
                 self._store.keep_snapshot(stream, found.version, history.snapshot())
             plan.histories[key] = history
             plan.versions[key] = found.version
-        plan.neighbours.update(self._store.neighbours(missing.values()))
+        reaches = {key: _reach(catalogue, key[0]) for key in missing.values()}
+        tracked = {key for key, reach in reaches.items() if reach.standings}
+        looking = [key for key, reach in reaches.items() if reach != LOOKS_AT_NOTHING]
+        plan.tracked |= tracked
+        if looking:
+            plan.neighbours.update(self._store.neighbours(looking, tracked))
 
-    def _decide(self, plan: _Plan, key: Key, catalogue: Catalogue, seed: Seed | None) -> set[Key]:
-        """Decide on one key; returns the following keys whose references it changed."""
+    def _decide(self, plan: _Plan, key: Key, catalogue: Catalogue, seed: Seed | None, cause: str) -> set[Key]:
+        """Decide on one key; returns the following keys whose references or standings it changed."""
         id_, snap = key
-        rules = rules_for(catalogue, id_)
+        rules = rules_for(catalogue, id_, snap)
         history = plan.histories[key]
         decided = plan.decided.setdefault(id_, _Decided())
+        stored = plan.neighbours.get(key, Neighbours())
+        reach = _reach(catalogue, id_)
         references = self._references(plan, key, decided) if rules.max_move is not None else []
-        events = seed(history, rules, references) if seed else []
+        standings = decided.standings_before(snap, stored)
+        if reach != LOOKS_AT_NOTHING:
+            plan.resting.add(key)
+        events = seed(history, rules, references, standings) if seed else []
         _fold_new(history, events)
-        before = (history.decision or {}).get("status"), (history.decision or {}).get("value")
-        outcome, more = history.reconcile(rules, references)
+        said = history.decision or {}
+        before = said.get("status"), said.get("value")
+        stood = standings_of(said) if said else standings
+        outcome, more = history.reconcile(rules, references, standings, cause)
         _fold_new(history, more)
         plan.events.setdefault(key, []).extend([*events, *more])
         value, status = outcome.value, outcome.status
@@ -187,12 +246,17 @@ class Reconciler:
             assert history.official is not None
             value, status = history.official.value, Status.OFFICIAL
         reference = None if value is None else Reference(snap, value, status is Status.OFFICIAL)
-        decided.put(snap, status, reference)
-        changed = bool(events) or before != (outcome.as_json()["status"], outcome.as_json()["value"])
-        if not changed or rules.max_move is None:
-            return set()
+        left = outcome.standings or NO_STANDINGS
+        decided.put(snap, status, reference, left)
+        told = outcome.as_json()
+        followers: set[Snap] = set()
         # A snap that this plan decided on may not be stored yet, and is a follower all the same.
-        return {(id_, s) for s in (*plan.neighbours[key].after, *decided.after(snap))}
+        if reach.moves and (events or before != (told["status"], told["value"])):
+            followers |= {*stored.after, *decided.after(snap)}
+        if reach.standings and left != stood:
+            following = [s for s in (stored.next, decided.next(snap)) if s is not None]
+            followers |= {min(following)} if following else set()
+        return {(id_, s) for s in followers}
 
     def _references(self, plan: _Plan, key: Key, decided: _Decided) -> list[Reference]:
         """The nearest official value before, and the nearest held one if it is nearer."""
@@ -214,7 +278,7 @@ class Reconciler:
             match = next((Reference(s, v, o) for s, v, o in found.before if o is official), None)
             if match is None or match.snap.ns not in decided.of:
                 return match
-            found = plan.neighbours[id_, match.snap]
+            found = plan.neighbours.get((id_, match.snap), Neighbours())
 
 
 def _nearer(a: Reference | None, b: Reference | None) -> Reference | None:
@@ -240,8 +304,13 @@ def _fold_new(history: ValueHistory, events: Iterable[NewEvent]) -> None:
         history.fold([placed])
 
 
-def rules_for(catalogue: Catalogue, reference_data_id: str) -> RuleSet:
-    """The rule set in force for a series.
+def _reach(catalogue: Catalogue, reference_data_id: str) -> Reach:
+    series = catalogue.series.get(reference_data_id)
+    return LOOKS_AT_NOTHING if series is None else catalogue.rules.reach(series.rules)
+
+
+def rules_for(catalogue: Catalogue, reference_data_id: str, snap: Snap) -> RuleSet:
+    """The rules in force for a series at a snap.
 
     Raises:
         NotFound: the series is not registered.
@@ -249,4 +318,4 @@ def rules_for(catalogue: Catalogue, reference_data_id: str) -> RuleSet:
     series = catalogue.series.get(reference_data_id)
     if series is None:
         raise NotFound(f"series {reference_data_id} is not registered", "unknown-series")
-    return catalogue.rules[series.rules]
+    return catalogue.rules.rule_set(series.rules, snap)

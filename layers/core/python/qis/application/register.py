@@ -8,7 +8,7 @@ from typing import Any
 from qis.application.ports import EMPTY, Append, CatalogueReader, Contended, EventStore
 from qis.domain import events as ev
 from qis.domain.errors import refuse
-from qis.domain.rules import parse_rules
+from qis.domain.rules import layer_json, parse_layer
 from qis.domain.series import Kind, Series, parse_series, parse_source
 
 
@@ -28,8 +28,9 @@ class Register:
         """
         series = parse_series(body)
         catalogue = self._catalogue.newest()
-        if series.rules not in catalogue.rules:
+        if series.rules not in catalogue.rules.names:
             raise refuse("rules", series.rules, "known-rules", "is not a registered rule set")
+        catalogue.rules.check_settled(series.rules)
         before = catalogue.series.get(series.reference_data_id)
         if before is not None:
             _check_unchanged(before, series)
@@ -49,19 +50,24 @@ class Register:
         return self._put(stream, ev.SOURCE_ADDED, ev.SOURCE_CHANGED, source.as_json(), actor, correlation_id)
 
     def rules(self, body: object, actor: str, correlation_id: str) -> dict[str, Any]:
-        """Put a new version of a rule set in force.
+        """Put a new version of a rule set in force, for what is decided from now on.
 
         Raises:
-            InvalidInput: the definition breaks a rule.
+            InvalidInput: the definition breaks a rule, or would leave a series without settled rules; see
+                ``RuleBook.check``.
         """
-        name = parse_rules(body, 1).rules
+        name = parse_layer(body, 1).rules
         stream = ev.rules_stream(name)
         loaded = self._store.load([stream]).get(stream, EMPTY)
-        rules = parse_rules(body, loaded.version + 1)
-        if loaded.events and _content(loaded.events[-1].data) == _content(rules.as_json()):
-            return dict(loaded.events[-1].data)
-        self._append(stream, loaded.version, ev.RULES_CHANGED, rules.as_json(), actor, correlation_id)
-        return rules.as_json()
+        layer = parse_layer(body, loaded.version + 1)
+        if loaded.events:
+            last = parse_layer(loaded.events[-1].data, layer.version)
+            if last == layer:
+                return dict(loaded.events[-1].data)
+        catalogue = self._catalogue.newest()
+        catalogue.rules.check(layer, {s.rules for s in catalogue.series.values()})
+        self._append(stream, loaded.version, ev.RULES_CHANGED, layer_json(layer), actor, correlation_id)
+        return layer_json(layer)
 
     def _put(
         self,
@@ -84,10 +90,6 @@ class Register:
         append = Append(stream, version, [ev.NewEvent(type_, data)], actor, correlation_id)
         if self._store.append([append]):
             raise Contended(f"{stream} was changed by somebody else at the same moment")
-
-
-def _content(definition: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in definition.items() if k != "version"}
 
 
 def _check_unchanged(before: Series, after: Series) -> None:

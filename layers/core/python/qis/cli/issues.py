@@ -11,8 +11,8 @@ import typer
 from qis.cli.failures import failure
 from qis.cli.rest import path
 from qis.cli.session import Session, command
+from qis.domain.durations import parse_duration
 from qis.domain.errors import InvalidInput
-from qis.domain.rules import parse_duration
 
 if TYPE_CHECKING:
     from rich.console import Console

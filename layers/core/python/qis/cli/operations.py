@@ -161,7 +161,7 @@ def _token(
     Example: curl -H "Authorization: Bearer $(qis token --role reader)" …
     """
     from qis.cli.local_twin import token
-    from qis.domain.rules import parse_duration
+    from qis.domain.durations import parse_duration
 
     valid = parse_duration(ttl, "ttl")
     if session.remote:

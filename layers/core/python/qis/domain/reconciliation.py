@@ -1,7 +1,10 @@
 """From many claims about one series and snap to one official value, with the reasons.
 
-The decision is a pure function of the set of claims, the rule set and the references of the neighbouring
-snaps. It knows nothing of arrival order.
+The decision is a pure function of the set of claims, the rule set, the references of the neighbouring snaps
+and the standing of the sources before this snap. It knows nothing of arrival order.
+
+Who votes: of each source the claim received last that the rules admit; no source that is excluded for having
+contradicted the official value too often; of sources that copy from one another the best-ranked one.
 
 Precedence with tolerance: sources are tried best first; the first whose claim agrees, within the tolerance,
 with at least half of the other usable claims becomes official. With one usable claim there is nobody to
@@ -12,18 +15,20 @@ Confidence is Laplace's rule of succession over the other sources: ``(agreeing +
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from enum import StrEnum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from qis.domain.claims import Claim
-from qis.domain.numbers import MAX_DIGITS, decimal_text
-from qis.domain.rules import Fallback, Method, RuleSet
+from qis.domain.numbers import decimal_text
+from qis.domain.rules import Band, Exclusion, Fallback, LayerRef, RuleSet, median
+from qis.domain.rules.methods import MEDIAN, PRECEDENCE
+from qis.domain.rules.tolerance import EXACT
 from qis.domain.snap import NANOS, Snap
 
-_EXACT = Context(prec=2 * MAX_DIGITS + 4)
 _RATIO = Context(prec=12)
 
 
@@ -41,7 +46,8 @@ class Rejected:
 
     claim: Claim
     rule: str
-    """``withdrawn-by-operator``, ``superseded``, ``stale``, ``out-of-range``, ``outside-tolerance``."""
+    """``withdrawn-by-operator``, ``superseded``, ``stale``, ``out-of-range``, ``excluded-source``, ``copy``,
+    ``below-quorum``, ``outside-tolerance``."""
     detail: str
 
 
@@ -74,6 +80,24 @@ class Reference:
     official: bool
 
 
+class Standing(NamedTuple):
+    """Whether a source votes, and how many snaps in a row speak for changing that."""
+
+    excluded: bool
+    run: int
+
+
+Standings = Mapping[str, Standing]
+"""By source; one that is not named votes and has nothing against it."""
+NO_STANDINGS: Standings = MappingProxyType({})
+_CLEAR = Standing(False, 0)
+
+
+def standings_of(body: Mapping[str, Any]) -> Standings:
+    """The standings in a stored decision."""
+    return {source: Standing(*found) for source, found in body.get("standings", {}).items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What reconciliation came to."""
@@ -86,12 +110,14 @@ class Decision:
     used: tuple[Claim, ...]
     rejected: tuple[Rejected, ...]
     checks: tuple[Check, ...]
-    rules: str
-    rules_version: int
+    chain: tuple[LayerRef, ...]
+    """The versions of the rule documents that decided, in order of resolution."""
+    standings: Standings | None = None
+    """Of the sources after this snap; ``None`` where the rules exclude nobody."""
 
     def as_json(self) -> dict[str, Any]:
         """The decision's part of a ``DataReconciled`` event."""
-        return {
+        body: dict[str, Any] = {
             "status": self.status.value,
             "value": None if self.value is None else decimal_text(self.value),
             "method": self.method,
@@ -102,9 +128,20 @@ class Decision:
                 {**_claim_ref(r.claim), "rule": r.rule, "detail": r.detail} for r in self.rejected
             ],
             "checks": [c.as_json() for c in self.checks],
-            "rules": self.rules,
-            "rules_version": self.rules_version,
+            "rules": self.chain[0].rules,
+            "rules_version": self.chain[0].version,
         }
+        if len(self.chain) > 1:
+            body["rules_chain"] = [ref._asdict() for ref in self.chain]
+        if self.standings is not None:
+            body["standings"] = {s: list(self.standings[s]) for s in sorted(self.standings)}
+        return body
+
+
+def chain_of(body: Mapping[str, Any]) -> tuple[LayerRef, ...]:
+    """The rule documents that a stored decision names."""
+    refs = body.get("rules_chain") or [{"rules": body["rules"], "version": body["rules_version"]}]
+    return tuple(LayerRef(ref["rules"], ref["version"]) for ref in refs)
 
 
 def _claim_ref(claim: Claim) -> dict[str, str]:
@@ -113,17 +150,7 @@ def _claim_ref(claim: Claim) -> dict[str, str]:
 
 def agrees(a: Decimal, b: Decimal, tolerance: Decimal) -> bool:
     """Whether two values lie within the relative tolerance of the larger; symmetric and exact."""
-    # copy_abs: the operator abs() would round to the 28 digits of the default context.
-    return _EXACT.subtract(a, b).copy_abs() <= _EXACT.multiply(tolerance, max(a.copy_abs(), b.copy_abs()))
-
-
-def median(values: Sequence[Decimal]) -> Decimal:
-    """The middle value, or the exact mean of the two middle ones. ``values`` is not empty."""
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return ordered[middle]
-    return _EXACT.divide(_EXACT.add(ordered[middle - 1], ordered[middle]), Decimal(2))
+    return Band(tolerance, Decimal(0)).holds(a, b)
 
 
 def reconcile(
@@ -131,6 +158,7 @@ def reconcile(
     rules: RuleSet,
     references: Sequence[Reference],
     withdrawn: Collection[str] = (),
+    standings: Standings = NO_STANDINGS,
 ) -> Decision:
     """Decide on one snap.
 
@@ -139,16 +167,23 @@ def reconcile(
         rules: the rule set in force.
         references: values of the snaps before, for the move check; any that explains the move suffices.
         withdrawn: claims that an operator rejected.
+        standings: of the sources, after the decided snap before this one.
     """
-    usable, rejected = _usable(claims, rules, withdrawn)
+    newest, rejected = _newest(claims, rules, withdrawn)
+    usable, silent = _voters(newest, rules, standings)
+    rejected += silent
     if len(usable) < rules.min_sources:
         reason = f"{len(usable)} usable of {rules.min_sources} sources needed"
-        return _decision(rules, Status.INSUFFICIENT, None, rules.method.value, None, reason, (), rejected, ())
-    method, value, reason = _choose(usable, rules)
+        rejected += [Rejected(c, "below-quorum", reason) for c in usable]
+        kept = None if rules.exclusion is None else standings
+        method = rules.method.name
+        return _decision(rules, Status.INSUFFICIENT, None, method, None, reason, (), rejected, (), kept)
+    band = rules.tolerance.at([c.value for c in usable])
+    method, value, reason = CHOOSERS[rules.method.name](usable, rules, band)
     basis = value if value is not None else usable[0].value
-    agreeing = tuple(c for c in usable if agrees(c.value, basis, rules.tolerance))
+    agreeing = tuple(c for c in usable if band.holds(c.value, basis))
     outside = [
-        Rejected(c, "outside-tolerance", f"differs from {decimal_text(basis)} by {_distance(c.value, basis)}")
+        Rejected(c, "outside-tolerance", f"differs from {decimal_text(basis)} by {distance(c.value, basis)}")
         for c in usable
         if c not in agreeing
     ]
@@ -157,9 +192,12 @@ def reconcile(
     if held and value is not None:
         reason = "; ".join(c.detail for c in checks if not c.passed)
     status = Status.SUSPECT if held else Status.OFFICIAL
+    after = None
+    if rules.exclusion is not None:
+        after = standings if held else _judged(newest, len(usable), basis, band, rules.exclusion, standings)
     confidence = _RATIO.divide(Decimal(len(agreeing)), Decimal(len(usable) + 1)).quantize(Decimal("0.0001"))
     return _decision(
-        rules, status, basis, method, confidence, reason, agreeing, [*rejected, *outside], checks
+        rules, status, basis, method, confidence, reason, agreeing, [*rejected, *outside], checks, after
     )
 
 
@@ -173,6 +211,7 @@ def _decision(
     used: Sequence[Claim],
     rejected: Sequence[Rejected],
     checks: Sequence[Check],
+    standings: Standings | None,
 ) -> Decision:
     return Decision(
         status=status,
@@ -183,12 +222,12 @@ def _decision(
         used=tuple(sorted(used, key=lambda c: c.source)),
         rejected=tuple(sorted(rejected, key=lambda r: (r.claim.source, r.claim.order))),
         checks=tuple(checks),
-        rules=rules.rules,
-        rules_version=rules.version,
+        chain=rules.chain,
+        standings=standings,
     )
 
 
-def _usable(
+def _newest(
     claims: Iterable[Claim], rules: RuleSet, withdrawn: Collection[str]
 ) -> tuple[list[Claim], list[Rejected]]:
     """The last claim of each source that passes the rules, best source first; and the rest with reasons."""
@@ -204,8 +243,58 @@ def _usable(
                 rejected.append(Rejected(earlier, "superseded", "a later claim of the same source counts"))
             newest[claim.source] = claim
     rank = {source: i for i, source in enumerate(rules.precedence)}
-    usable = sorted(newest.values(), key=lambda c: (rank.get(c.source, len(rank)), c.source))
-    return usable, rejected
+    return sorted(newest.values(), key=lambda c: (rank.get(c.source, len(rank)), c.source)), rejected
+
+
+def _voters(
+    newest: Sequence[Claim], rules: RuleSet, standings: Standings
+) -> tuple[list[Claim], list[Rejected]]:
+    """Of claims in order of rank, those that vote; and those that do not, with reasons."""
+    if rules.exclusion is None and not rules.copy_groups:
+        return list(newest), []
+    group_of = {source: group for group in rules.copy_groups for source in group}
+    speaker: dict[tuple[str, ...], str] = {}
+    voters: list[Claim] = []
+    silent: list[Rejected] = []
+    for claim in newest:
+        group = group_of.get(claim.source)
+        if rules.exclusion is not None and standings.get(claim.source, _CLEAR).excluded:
+            needed = f"until it agrees {rules.exclusion.readmit_after} times in a row"
+            silent.append(
+                Rejected(claim, "excluded-source", f"contradicted the official value too often; {needed}")
+            )
+        elif group is not None and group in speaker:
+            silent.append(
+                Rejected(claim, "copy", f"one vote with {speaker[group]}, which it copies or feeds")
+            )
+        else:
+            voters.append(claim)
+            if group is not None:
+                speaker[group] = claim.source
+    return voters, silent
+
+
+def _judged(
+    newest: Sequence[Claim],
+    votes: int,
+    official: Decimal,
+    band: Band,
+    exclusion: Exclusion,
+    before: Standings,
+) -> Standings:
+    """Standings after an official value: every source that spoke is measured against it, also those that had
+    no vote, for that is how they come back. A value that rests on one vote says nothing about its source."""
+    after = dict(before)
+    for claim in newest:
+        excluded, run = before.get(claim.source, _CLEAR)
+        if not excluded and votes < 2:
+            continue
+        speaks_for_change = band.holds(claim.value, official) is excluded
+        run = run + 1 if speaks_for_change else 0
+        if run >= (exclusion.readmit_after if excluded else exclusion.after):
+            excluded, run = not excluded, 0
+        after[claim.source] = Standing(excluded, run)
+    return {source: found for source, found in after.items() if found != _CLEAR}
 
 
 def _refusal(claim: Claim, rules: RuleSet, withdrawn: Collection[str]) -> Rejected | None:
@@ -215,36 +304,61 @@ def _refusal(claim: Claim, rules: RuleSet, withdrawn: Collection[str]) -> Reject
         age = claim.snap.ns - claim.received_at.ns
         if age > rules.max_staleness.total_seconds() * NANOS:
             return Rejected(claim, "stale", f"received {age // NANOS} s before the snap")
-    low, high = rules.low, rules.high
+    low, high = rules.range
     if (low is not None and claim.value < low) or (high is not None and claim.value > high):
         return Rejected(claim, "out-of-range", f"outside [{low}, {high}]")
     return None
 
 
-def _choose(usable: Sequence[Claim], rules: RuleSet) -> tuple[str, Decimal | None, str]:
-    """Method used, the value (``None``: no agreement, hold) and the reason."""
-    if rules.method is Method.PRECEDENCE:
-        for claim in usable:
-            others = [c for c in usable if c is not claim]
-            support = sum(agrees(c.value, claim.value, rules.tolerance) for c in others)
-            if 2 * support >= len(others):
-                said = f"agrees with {support} of {len(others)} others" if others else "is the only source"
-                return "precedence", claim.value, f"{claim.source} is first in precedence and {said}"
-        if rules.fallback is Fallback.HOLD or len(usable) < 3:
-            return "precedence", None, f"no source agrees with half of the {len(usable) - 1} others"
+class Choice(NamedTuple):
+    """What a method comes to. Without a value it cannot decide, and the best claim is proposed."""
+
+    method: str
+    value: Decimal | None
+    reason: str
+
+
+def _by_precedence(usable: Sequence[Claim], rules: RuleSet, band: Band) -> Choice:
+    for claim in usable:
+        others = [c for c in usable if c is not claim]
+        support = sum(band.holds(c.value, claim.value) for c in others)
+        if 2 * support >= len(others):
+            said = f"agrees with {support} of {len(others)} others" if others else "is the only source"
+            return Choice(PRECEDENCE, claim.value, f"{claim.source} is first in precedence and {said}")
+    if rules.fallback is Fallback.HOLD or len(usable) < 3:
+        return Choice(PRECEDENCE, None, f"no source agrees with half of the {len(usable) - 1} others")
+    middle, reason, _ = _middle(usable, band)
+    return Choice(MEDIAN, middle, reason)
+
+
+def _by_median(usable: Sequence[Claim], rules: RuleSet, band: Band) -> Choice:  # noqa: ARG001 - as every method
+    middle, reason, support = _middle(usable, band)
+    if 2 * support >= len(usable):
+        return Choice(MEDIAN, middle, reason)
+    only = f"only {support} of {len(usable)} sources lie within tolerance of the median"
+    return Choice(MEDIAN, None, only)
+
+
+def _middle(usable: Sequence[Claim], band: Band) -> tuple[Decimal, str, int]:
     middle = median([c.value for c in usable])
-    support = sum(agrees(c.value, middle, rules.tolerance) for c in usable)
-    if 2 * support >= len(usable) or rules.method is Method.PRECEDENCE:
-        return "median", middle, f"median of {len(usable)} sources, {support} within tolerance"
-    return "median", None, f"only {support} of {len(usable)} sources lie within tolerance of the median"
+    support = sum(band.holds(c.value, middle) for c in usable)
+    return middle, f"median of {len(usable)} sources, {support} within tolerance", support
+
+
+CHOOSERS: dict[str, Callable[[Sequence[Claim], RuleSet, Band], Choice]] = {
+    PRECEDENCE: _by_precedence,
+    MEDIAN: _by_median,
+}
+"""How each method decides, by its name, among the claims that vote, best source first."""
 
 
 def check_proposal(value: Decimal, rules: RuleSet, references: Sequence[Reference]) -> list[Check]:
     """The checks on a value that a person proposes: plausible range, and the move against references."""
-    inside = (rules.low is None or value >= rules.low) and (rules.high is None or value <= rules.high)
-    bounds = f"[{rules.low}, {rules.high}]"
+    low, high = rules.range
+    inside = (low is None or value >= low) and (high is None or value <= high)
+    bounds = f"[{low}, {high}]"
     ranged = Check("out-of-range", inside, decimal_text(value), bounds, f"range is {bounds}")
-    unbounded = rules.low is None and rules.high is None
+    unbounded = low is None and high is None
     return [*([] if unbounded else [ranged]), *_checks(value, (), rules, references)]
 
 
@@ -255,7 +369,7 @@ def _checks(
     usable = [r for r in references if r.value != 0]
     if rules.max_move is None or not usable:
         return []
-    moves = [(_distance(value, r.value), r) for r in usable]
+    moves = [(distance(value, r.value), r) for r in usable]
     move, nearest = min(moves, key=lambda m: (m[0], m[1].snap))
     corroborated = len(agreeing) >= 2
     passed = move <= rules.max_move or corroborated
@@ -266,9 +380,9 @@ def _checks(
     return [Check("spike", passed, decimal_text(move), decimal_text(rules.max_move), detail)]
 
 
-def _distance(value: Decimal, reference: Decimal) -> Decimal:
+def distance(value: Decimal, reference: Decimal) -> Decimal:
     """Relative distance, to six decimals."""
     if reference == 0:
         return Decimal(0) if value == 0 else Decimal("Infinity")
-    ratio = _RATIO.divide(_EXACT.subtract(value, reference), reference)
-    return abs(ratio).quantize(Decimal("0.000001"), context=_EXACT)
+    ratio = _RATIO.divide(EXACT.subtract(value, reference), reference)
+    return abs(ratio).quantize(Decimal("0.000001"), context=EXACT)

@@ -6,21 +6,32 @@ Folding the stream gives the state; the methods decide which events follow and c
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
 from qis.domain import events as ev
 from qis.domain.claims import Claim
+from qis.domain.durations import duration_text
 from qis.domain.errors import Conflict, FourEyes
 from qis.domain.numbers import decimal_text
 from qis.domain.quality import Scores, value_scores
-from qis.domain.reconciliation import Check, Decision, Reference, Status, reconcile
-from qis.domain.rules import RuleSet
-from qis.domain.snap import Snap
+from qis.domain.reconciliation import (
+    NO_STANDINGS,
+    Check,
+    Decision,
+    Reference,
+    Standings,
+    Status,
+    distance,
+    reconcile,
+)
+from qis.domain.rules import LayerRef, RestatementPolicy, RuleSet
+from qis.domain.snap import NANOS, Snap
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 """Version of the snapshot's form; one of another form is not read, and the whole stream is folded."""
 
 _ISSUES = UUID("9b0f5d0e-6e0c-5c0a-9d55-2b1f0a1e5a01")
@@ -29,6 +40,8 @@ _ISSUES = UUID("9b0f5d0e-6e0c-5c0a-9d55-2b1f0a1e5a01")
 REASON_CORRECTION = "correction"
 REASON_LATE = "late-claim"
 REASON_APPROVAL = "approval"
+REASON_RULES = "rules"
+"""A person applied rules to a stated range: no restatement policy stands in the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,8 @@ class ValueHistory:
     approved: set[Decimal] = field(default_factory=set)
     pinned: Decimal | None = None
     """Value set by a restatement of a person; later claims are recorded and do not replace it."""
+    learned_at: datetime | None = None
+    """When the newest claim was recorded."""
 
     @property
     def stream(self) -> str:
@@ -97,6 +112,7 @@ class ValueHistory:
             "withdrawn": sorted(self.withdrawn),
             "approved": sorted(decimal_text(v) for v in self.approved),
             "pinned": None if self.pinned is None else decimal_text(self.pinned),
+            "learned_at": None if self.learned_at is None else self.learned_at.isoformat(),
         }
 
     @classmethod
@@ -118,21 +134,55 @@ class ValueHistory:
         history.withdrawn = set(state["withdrawn"])
         history.approved = {Decimal(v) for v in state["approved"]}
         history.pinned = None if state["pinned"] is None else Decimal(state["pinned"])
+        learned_at = state["learned_at"]
+        history.learned_at = None if learned_at is None else datetime.fromisoformat(learned_at)
         return history
 
     # decisions -----------------------------------------------------------------------------------
 
+    def decide(
+        self,
+        rules: RuleSet,
+        references: Sequence[Reference],
+        standings: Standings = NO_STANDINGS,
+        *,
+        by_policy: bool = True,
+    ) -> Decision:
+        """The decision on the claims as they are now, with what people decided on them.
+
+        Args:
+            by_policy: whether the rules' restatement policy says which changes of the official value wait
+                for a person.
+        """
+        decision = reconcile(self.claims.values(), rules, references, self.withdrawn, standings)
+        if decision.status is Status.SUSPECT and decision.value in self.approved:
+            return replace(decision, status=Status.OFFICIAL, reason="approved in the exception queue")
+        if by_policy and decision.status is Status.OFFICIAL and decision.value not in self.approved:
+            late = self._late(decision, rules.restatement)
+            if late:
+                # Nothing is judged by a value that is not official.
+                return replace(
+                    decision,
+                    status=Status.SUSPECT,
+                    reason="; ".join(c.detail for c in late),
+                    checks=(*decision.checks, *late),
+                    standings=None if decision.standings is None else standings,
+                )
+        return decision
+
     def reconcile(
-        self, rules: RuleSet, references: Sequence[Reference]
+        self,
+        rules: RuleSet,
+        references: Sequence[Reference],
+        standings: Standings = NO_STANDINGS,
+        cause: str = REASON_LATE,
     ) -> tuple[Decision, list[ev.NewEvent]]:
         """Decide again on the claims as they are now.
 
         Returns:
             The decision, and the events it leads to; none where it says what is already known.
         """
-        decision = reconcile(self.claims.values(), rules, references, self.withdrawn)
-        if decision.status is Status.SUSPECT and decision.value in self.approved:
-            decision = _approved(decision)
+        decision = self.decide(rules, references, standings, by_policy=cause != REASON_RULES)
         body = decision.as_json()
         if self.decision is not None and _same(self.decision, body):
             return decision, []
@@ -143,10 +193,31 @@ class ValueHistory:
             if self.issue is not None and self.issue.kind == "suspect":
                 out.append(self._event(ev.QUALITY_ISSUE_RESOLVED, issue_id=str(self.issue.issue_id)))
             if self.pinned is None:
-                out += self._publish(decision, rules, REASON_LATE, decision.reason, "qis:reconcile")
+                out += self._publish(decision, rules, cause, decision.reason, "qis:reconcile")
         elif decision.status is Status.SUSPECT and self.pinned is None:
             out += self._hold(decision)
         return decision, out
+
+    def _late(self, decision: Decision, policy: RestatementPolicy | None) -> list[Check]:
+        """Why a change of the official value is not made without a person; empty where it is."""
+        if policy is None or self.official is None or self.pinned is not None:
+            return []
+        before, after = self.official.value, decision.value
+        assert after is not None
+        if after == before:
+            return []
+        failed = []
+        if policy.window is not None and self.learned_at is not None:
+            delay = timedelta(seconds=(Snap.of(self.learned_at).ns - self.snap.ns) // NANOS)
+            if delay > policy.window:
+                detail = f"would change {decimal_text(before)}, {delay} after the snap"
+                limit = duration_text(policy.window) or ""
+                failed.append(Check("restatement-window", False, duration_text(delay) or "", limit, detail))
+        if policy.materiality is not None and policy.materiality.at(()).holds(before, after):
+            moved = decimal_text(distance(after, before))
+            detail = f"changes {decimal_text(before)} to {decimal_text(after)} only, by {moved}"
+            failed.append(Check("materiality", False, moved, str(policy.materiality.as_json()), detail))
+        return failed
 
     def _publish(
         self, decision: Decision, rules: RuleSet, cause: str, reason: str, by: str
@@ -162,8 +233,7 @@ class ValueHistory:
             "method": decision.method,
             "confidence": None if decision.confidence is None else decimal_text(decision.confidence),
             "sources": [c.source for c in decision.used],
-            "rules": decision.rules,
-            "rules_version": decision.rules_version,
+            **_rules_named(decision.chain),
         }
         return [self._official_event(decision.value, scores, details, cause, reason, by)]
 
@@ -275,8 +345,7 @@ class ValueHistory:
             "method": "approval",
             "confidence": None,
             "sources": [c.source for c in used],
-            "rules": rules.rules,
-            "rules_version": rules.version,
+            **_rules_named(rules.chain),
         }
         return [
             approved,
@@ -317,8 +386,7 @@ class ValueHistory:
             "method": "restatement",
             "confidence": None,
             "sources": sorted({self.claims[c].source for c in agreeing}),
-            "rules": rules.rules,
-            "rules_version": rules.version,
+            **_rules_named(rules.chain),
             "pinned": True,
         }
         return self._official_event(value, scores, details, cause, reason, by)
@@ -340,22 +408,25 @@ class ValueHistory:
         return ev.NewEvent(type_, {**self._subject(), **data})
 
 
-def _approved(decision: Decision) -> Decision:
-    return Decision(
-        Status.OFFICIAL,
-        decision.value,
-        decision.method,
-        decision.confidence,
-        "approved in the exception queue",
-        decision.used,
-        decision.rejected,
-        decision.checks,
-        decision.rules,
-        decision.rules_version,
-    )
+def _rules_named(chain: Sequence[LayerRef]) -> dict[str, Any]:
+    """The rules as a published value names them."""
+    named: dict[str, Any] = {"rules": chain[0].rules, "rules_version": chain[0].version}
+    if len(chain) > 1:
+        named["rules_chain"] = [ref._asdict() for ref in chain]
+    return named
 
 
-_COMPARED = ("status", "value", "method", "sources_used", "sources_rejected", "rules", "rules_version")
+_COMPARED = (
+    "status",
+    "value",
+    "method",
+    "sources_used",
+    "sources_rejected",
+    "rules",
+    "rules_version",
+    "rules_chain",
+    "standings",
+)
 
 
 def _same(stored: ev.Data, body: ev.Data) -> bool:
@@ -370,6 +441,7 @@ def _ingested(state: ValueHistory, event: ev.Event) -> None:
     claim = Claim.from_json(event.data)
     state.claims[claim.claim_id] = claim
     state.submitters[claim.claim_id] = event.actor
+    state.learned_at = event.recorded_at
 
 
 def _reconciled(state: ValueHistory, event: ev.Event) -> None:

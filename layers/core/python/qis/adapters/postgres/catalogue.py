@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from qis.adapters.postgres.connection import Database
 from qis.application.ports import Catalogue
-from qis.domain.rules import RuleSet, parse_rules
+from qis.domain.rules import Layer, RuleBook, parse_layer
 from qis.domain.series import Series, Source, parse_series, parse_source
 
 CHECK_EVERY = 0.25
@@ -31,10 +31,13 @@ class PostgresCatalogue:
         row = connection.execute("SELECT revision FROM catalogue_revision").fetchone()
         assert row is not None
         if self._kept is None or self._kept.revision != row[0]:
-            rows = connection.execute("SELECT kind, version, definition FROM catalogue").fetchall()
+            rows = connection.execute(
+                "SELECT kind, version, definition FROM catalogue WHERE kind <> 'rules'"
+                " UNION ALL SELECT 'rules', version, definition FROM rule_versions"
+            ).fetchall()
             series: dict[str, Series] = {}
             sources: dict[str, Source] = {}
-            rules: dict[str, RuleSet] = {}
+            layers: list[Layer] = []
             for kind, version, definition in rows:
                 if kind == "series":
                     one = parse_series(definition)
@@ -43,10 +46,9 @@ class PostgresCatalogue:
                     source = parse_source(definition)
                     sources[source.source] = source
                 else:
-                    rule_set = parse_rules(definition, version)
-                    rules[rule_set.rules] = rule_set
+                    layers.append(parse_layer(definition, version))
             active = {name: source.active for name, source in sources.items()}
-            self._kept = Catalogue(row[0], series, sources, rules, active)
+            self._kept = Catalogue(row[0], series, sources, RuleBook(layers), active)
         self._checked = now
         return self._kept
 

@@ -27,8 +27,9 @@ import msgspec
 
 from qis.adapters.postgres import projections
 from qis.adapters.postgres.connection import Database
-from qis.application.ports import Append, Issue, KnownClaims, Loaded, Neighbours, Outcome
+from qis.application.ports import Append, Basis, Issue, Key, KnownClaims, Loaded, Neighbours, Outcome
 from qis.domain.events import VERSIONS, Event, Position, upcast
+from qis.domain.reconciliation import standings_of
 from qis.domain.snap import Snap
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ _COPY = (
 )
 
 _NEIGHBOURS = """
-WITH k AS (SELECT * FROM json_to_recordset(%s) AS k(id text, ns bigint))
-SELECT k.id, k.ns, official.snap_ns, official.value, held.snap_ns, held.value, following.snaps
+WITH k AS (SELECT * FROM json_to_recordset(%s) AS k(id text, ns bigint, tracked boolean))
+SELECT k.id, k.ns, official.snap_ns, official.value, held.snap_ns, held.value, following.snaps,
+    previous.snap_ns, previous.standings, next.snap_ns
 FROM k
 LEFT JOIN LATERAL (
     SELECT snap_ns, value FROM decisions d
@@ -107,6 +109,25 @@ LEFT JOIN LATERAL (
         UNION ALL SELECT 9223372036854775807 ORDER BY 1 LIMIT 1
     )
 ) following ON true
+LEFT JOIN LATERAL (
+    SELECT snap_ns, standings FROM decisions d
+    WHERE k.tracked AND d.reference_data_id = k.id AND d.snap_ns < k.ns ORDER BY snap_ns DESC LIMIT 1
+) previous ON true
+LEFT JOIN LATERAL (
+    SELECT snap_ns FROM decisions d
+    WHERE k.tracked AND d.reference_data_id = k.id AND d.snap_ns > k.ns ORDER BY snap_ns LIMIT 1
+) next ON true
+"""
+
+# Whoever decides on a series by what is stored of it waits for the others who do, from looking to commit.
+_LOCK_SERIES = """
+SELECT pg_advisory_xact_lock(hashtextextended(id, 4711))
+FROM (SELECT DISTINCT json_array_elements_text(%s::json) AS id ORDER BY id) s
+"""
+
+_MOVE_BACK = """
+UPDATE stream_heads h SET version = x.expected
+FROM json_to_recordset(%s) AS x(stream text, expected integer) WHERE h.stream = x.stream
 """
 
 WAKE_CHANNEL = "qis_events"
@@ -197,10 +218,19 @@ class PostgresEventStore:
         """See ``EventStore.keep_snapshot``."""
         self._database.connect().execute(_KEEP_SNAPSHOT, (stream, version, json.dumps(state)))
 
-    def append(self, appends: Sequence[Append], outcomes: Sequence[Outcome] = ()) -> frozenset[str]:
+    def append(
+        self, appends: Sequence[Append], outcomes: Sequence[Outcome] = (), bases: Sequence[Basis] = ()
+    ) -> frozenset[str]:
         """See ``EventStore.append``."""
         with self._database.transaction() as connection:
+            overtaken = _overtaken(connection, bases) if bases else frozenset()
+            if overtaken:
+                appends = [a for a in appends if a.stream not in overtaken]
             lost, recorded_at, bodies = _move_heads(connection, appends)
+            beside = frozenset(s for b in bases if b.streams & lost for s in b.streams - lost - overtaken)
+            if beside:
+                _move_back(connection, [a for a in appends if a.stream in beside])
+                lost |= beside
             won = [i for i, a in enumerate(appends) if a.stream not in lost]
             if won:
                 with connection.cursor().copy(_COPY) as copy:
@@ -218,22 +248,11 @@ class PostgresEventStore:
                     _keep_outcomes(connection, kept, recorded_at)
                 if won:
                     connection.execute(f"NOTIFY {WAKE_CHANNEL}")
-        return lost
+        return lost | overtaken
 
-    def neighbours(self, keys: Collection[tuple[str, Snap]]) -> Mapping[tuple[str, Snap], Neighbours]:
+    def neighbours(self, keys: Collection[Key], tracked: Collection[Key] = ()) -> Mapping[Key, Neighbours]:
         """See ``EventStore.neighbours``."""
-        wanted = json.dumps([{"id": i, "ns": s.ns} for i, s in sorted(keys)])
-        found: dict[tuple[str, Snap], Neighbours] = {}
-        for id_, ns, o_ns, o_value, h_ns, h_value, after in self._database.connect().execute(
-            _NEIGHBOURS, (wanted,)
-        ):
-            before: list[tuple[Snap, Decimal, bool]] = []
-            if o_ns is not None:
-                before.append((Snap(o_ns), o_value, True))
-            if h_ns is not None and h_value is not None:
-                before.append((Snap(h_ns), h_value, False))
-            found[id_, Snap(ns)] = Neighbours(before, [Snap(n) for n in after or ()])
-        return found
+        return _neighbours(self._database.connect(), keys, tracked)
 
     def issue(self, issue_id: UUID) -> Issue | None:
         """See ``EventStore.issue``."""
@@ -256,6 +275,45 @@ class PostgresEventStore:
             (json.dumps(sorted(streams)),),
         )
         return dict(rows.fetchall())
+
+
+def _neighbours(
+    connection: Connection, keys: Collection[Key], tracked: Collection[Key]
+) -> dict[Key, Neighbours]:
+    wanted = json.dumps([{"id": i, "ns": s.ns, "tracked": (i, s) in tracked} for i, s in sorted(keys)])
+    found: dict[Key, Neighbours] = {}
+    for id_, ns, o_ns, o_value, h_ns, h_value, after, p_ns, standings, n_ns in connection.execute(
+        _NEIGHBOURS, (wanted,)
+    ):
+        before: list[tuple[Snap, Decimal, bool]] = []
+        if o_ns is not None:
+            before.append((Snap(o_ns), o_value, True))
+        if h_ns is not None and h_value is not None:
+            before.append((Snap(h_ns), h_value, False))
+        found[id_, Snap(ns)] = Neighbours(
+            before,
+            [Snap(n) for n in after or ()],
+            standings_of({"standings": standings or {}}),
+            None if p_ns is None else Snap(p_ns),
+            None if n_ns is None else Snap(n_ns),
+        )
+    return found
+
+
+def _overtaken(connection: Connection, bases: Sequence[Basis]) -> frozenset[str]:
+    """Streams whose basis another writer changed; holds off further ones until this transaction ends."""
+    connection.execute(_LOCK_SERIES, (json.dumps(sorted(b.reference_data_id for b in bases)),))
+    keys = [key for b in bases for key in b.neighbours]
+    now = _neighbours(connection, keys, frozenset().union(*(b.tracked for b in bases)))
+    return frozenset(
+        stream for b in bases if any(now[k] != n for k, n in b.neighbours.items()) for stream in b.streams
+    )
+
+
+def _move_back(connection: Connection, appends: Sequence[Append]) -> None:
+    """Give up heads that this transaction moved."""
+    rows = [{"stream": a.stream, "expected": a.expected_version} for a in appends]
+    connection.execute(_MOVE_BACK, (json.dumps(rows),))
 
 
 def _move_heads(

@@ -83,11 +83,12 @@ FROM {_OFFICIAL_ROWS}
 """  # noqa: S608 - what is interpolated is a constant of this module
 
 _DECIDE = """
-INSERT INTO {table} AS d (reference_data_id, snap_ns, status, value)
-SELECT id, ns, status, value
-FROM json_to_recordset(%s) AS x(id text, ns bigint, status text, value numeric)
+INSERT INTO {table} AS d (reference_data_id, snap_ns, status, value, standings)
+SELECT id, ns, status, value, standings
+FROM json_to_recordset(%s) AS x(id text, ns bigint, status text, value numeric, standings jsonb)
 ORDER BY id, ns
-ON CONFLICT (reference_data_id, snap_ns) DO UPDATE SET status = excluded.status, value = excluded.value
+ON CONFLICT (reference_data_id, snap_ns) DO UPDATE SET status = excluded.status, value = excluded.value,
+    standings = CASE WHEN excluded.standings = 'true' THEN d.standings ELSE excluded.standings END
 """
 
 _OPEN_ISSUE = """
@@ -163,7 +164,8 @@ def _official_row(placed: Placed) -> dict[str, Any]:
 
 def _decisions(connection: Connection, placed: Sequence[Placed], table: str) -> None:
     """The last word on each value: what reconciliation said, or what was published over it. A value set by
-    a person stands, whatever reconciliation says of it later."""
+    a person stands, whatever reconciliation says of it later. Standings are those of the last decision:
+    ``true`` for a publication, which leaves them as they are."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for p in placed:
         standing = p.data["value"] if p.type in OFFICIAL else p.data.get("pinned")
@@ -172,7 +174,10 @@ def _decisions(connection: Connection, placed: Sequence[Placed], table: str) -> 
             "ns": _snap_ns(p.data),
             "status": p.data["status"] if standing is None else "official",
             "value": p.data["value"] if standing is None else standing,
+            "standings": p.data.get("standings"),
         }
+        if p.type in OFFICIAL:
+            row["standings"] = rows.get((row["id"], row["ns"]), {"standings": True})["standings"]
         rows[row["id"], row["ns"]] = row
     connection.execute(_DECIDE.format(table=table), (json.dumps(list(rows.values())),))
 
@@ -255,6 +260,19 @@ def _issue_items(connection: Connection, placed: Sequence[Placed], table: str) -
     connection.execute(_ISSUE_ITEMS.format(table=table), (json.dumps(rows),))
 
 
+_DEFINE_VERSION = """
+INSERT INTO {table} (name, version, definition)
+SELECT name, version, definition FROM json_to_recordset(%s) AS x(name text, version integer, definition jsonb)
+ORDER BY name, version
+"""
+
+
+def _rule_versions(connection: Connection, placed: Sequence[Placed], table: str) -> None:
+    """Every version of every rule document: which one applies depends on the snap."""
+    rows = [{"name": p.data["rules"], "version": p.version, "definition": p.data} for p in placed]
+    connection.execute(_DEFINE_VERSION.format(table=table), (json.dumps(rows),))
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A read model: its table, the events it follows and how it takes them."""
@@ -273,6 +291,7 @@ MODELS: Mapping[str, Model] = {
         Model("catalogue", frozenset(_CATALOGUE), _catalogue),
         Model("issues", _ISSUES, _issues),
         Model("issue_items", frozenset({ev.ISSUE_OPENED, ev.ISSUE_EXTENDED}), _issue_items),
+        Model("rule_versions", frozenset({ev.RULES_CHANGED}), _rule_versions),
     )
 }
 

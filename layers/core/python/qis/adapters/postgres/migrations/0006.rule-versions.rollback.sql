@@ -1,0 +1,2 @@
+ALTER TABLE decisions DROP COLUMN standings;
+DROP TABLE rule_versions;
