@@ -23,7 +23,8 @@ from urllib.parse import quote, urlsplit
 
 from benchmarks.common import Document, Options, Result, document, fsync_ms, main, percentiles
 from local.processes import wait_until
-from qis.cli.local_twin import aws_client, running, token
+from local.state import twin_running
+from qis.cli.local_twin import aws_client, token
 from qis.cli.rest import Api, path
 from qis.domain.errors import NotFound
 from qis.domain.snap import parse_instant
@@ -57,7 +58,7 @@ def run(given: Mapping[str, object] | None = None) -> Document:
     """
     options = Options.of(given or {})
     home = options.data or Path(os.environ.get("QIS_DATA_DIR", ".twin"))
-    state = running(home)
+    state = twin_running(home)
     if state is None:
         raise NotFound(f"no local twin runs on {home}; start one with `qis up`")
     bearer = token(home, "admin", "benchmark")

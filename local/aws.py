@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from local.processes import free_port, spawn, stop, wait_until
+from local.processes import Server, free_port, spawn, wait_until
 
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
@@ -20,27 +18,20 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 SERVICES = "kinesis,s3,sqs,events,sts"
 
 
-class AwsServer:
+class AwsServer(Server):
     """One server; ``start`` continues with the streams, queues and objects that are there."""
+
+    patience = 60.0  # the state is written first, which takes as long as there is state
 
     def __init__(self, data_dir: Path, services: str = SERVICES) -> None:
         """``services`` are the names of those to start, separated by commas; all of them when empty."""
+        super().__init__()
         self._data_dir = data_dir
         self._services = services
-        self._child: subprocess.Popen[bytes] | None = None
-        self.port = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        assert self._child is not None
-        return self._child.pid
-
-    def alive(self) -> bool:
-        return self._child is not None and self._child.poll() is None
 
     def environment(self) -> dict[str, str]:
         """Variables by which an AWS SDK talks to this server."""
@@ -99,8 +90,3 @@ class AwsServer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
-
-    def stop(self) -> None:
-        """Stop; the state is written first, which takes as long as there is state."""
-        if self._child is not None:
-            stop(self._child, signal.SIGTERM, 60.0)

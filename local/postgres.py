@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from local.processes import NOBODY, free_port, spawn, stop, wait_until
+from local.processes import NOBODY, Server, free_port, spawn, wait_until
 
 OWNER = "qis"
 READY_SECONDS = 60.0
@@ -36,17 +36,19 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """One cluster in one directory. ``start`` continues with the data that is there."""
 
+    ends_on = signal.SIGINT  # the fast shutdown: sessions are ended, everything is written
+    patience = 30.0
+
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__()
         self._user = NOBODY if os.geteuid() == 0 else None
         self._home = _reachable(data_dir.resolve(), self._user)
         self._log = data_dir.resolve() / "postgres.log"
         self._settings = {**SETTINGS, **(settings or {})}
         self._binaries = _binaries(self._home, self._user)
-        self._child: subprocess.Popen[bytes] | None = None
-        self.port = 0
 
     @property
     def dsn(self) -> str:
@@ -56,16 +58,6 @@ class PostgresServer:
     def dsn_of(self, database: str) -> str:
         """Connection string of the owner."""
         return f"host=127.0.0.1 port={self.port} user={OWNER} dbname={database}"
-
-    @property
-    def pid(self) -> int:
-        """Process id of the postmaster."""
-        assert self._child is not None
-        return self._child.pid
-
-    def alive(self) -> bool:
-        """Whether the postmaster runs."""
-        return self._child is not None and self._child.poll() is None
 
     def start(self) -> None:
         """Start, on the port used before if it is free, and wait until connections are taken.
@@ -88,18 +80,13 @@ class PostgresServer:
             options = {**self._settings, "port": str(self.port)}
             flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
             command = [str(self._binaries / "postgres"), "-D", str(self._home / "cluster"), *flags]
-            # SIGINT is PostgreSQL's fast shutdown: if this process dies, the cluster ends cleanly.
-            self._child = spawn(command, self._log, user=self._user, death_signal=signal.SIGINT)
+            # If this process dies, the cluster ends cleanly too.
+            self._child = spawn(command, self._log, user=self._user, death_signal=self.ends_on)
         try:
             psycopg.connect(self.dsn, connect_timeout=2).close()
         except psycopg.OperationalError:
             return False
         return True
-
-    def stop(self) -> None:
-        """Fast shutdown: sessions are ended, everything is written."""
-        if self._child is not None:
-            stop(self._child, signal.SIGINT, 30.0)
 
     def create_database(self, name: str, template: str | None = None) -> None:
         """Create a database if it is not there."""

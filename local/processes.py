@@ -68,6 +68,30 @@ def stop(child: subprocess.Popen[bytes], ask: int = signal.SIGTERM, patience: fl
         child.wait()
 
 
+class Server:
+    """A child process that serves on a loopback port; a subclass starts it."""
+
+    ends_on: signal.Signals = signal.SIGTERM
+    patience: float = 10.0
+    """Seconds that it may take to end."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    def alive(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def stop(self) -> None:
+        if self._child is not None:
+            stop(self._child, self.ends_on, self.patience)
+
+
 def listener(preferred: int | None = None) -> socket.socket:
     """A listening socket on a loopback port: ``preferred`` if that is free, else any."""
     for port in (preferred, 0):

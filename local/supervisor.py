@@ -29,6 +29,7 @@ from local.postgres import OWNER, PostgresServer
 from local.processes import listener
 from local.runtime import Answer, Function
 from local.scheduler import Scheduler
+from local.state import LOCK_FILE, STATE_FILE
 from local.template import TEMPLATE, Wiring
 from local.valkey import ValkeyServer
 
@@ -40,7 +41,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_DATA_DIR = ROOT / ".twin"
 PREFERRED_PORT = 8480
 POLL_INTERVAL = 0.1
-STATE_FILE, LOCK_FILE = "twin.json", "lock"
 DRAIN_SECONDS = 10.0
 WATCH_EVERY = 0.1
 PREFIX = "qis-local-"
@@ -49,19 +49,6 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
 class AlreadyRunning(RuntimeError):
     """A twin runs on this data directory."""
-
-
-def twin_running(data_dir: Path = DEFAULT_DATA_DIR) -> dict[str, Any] | None:
-    """What the running twin of a data directory wrote of itself; ``None`` where none runs or is ready."""
-    try:
-        state: dict[str, Any] = json.loads((data_dir / STATE_FILE).read_text())
-        with (data_dir / LOCK_FILE).open("r") as held:
-            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return state
-    except FileNotFoundError:
-        pass
-    return None  # whoever wrote the file has died
 
 
 @contextlib.contextmanager

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
-from local.processes import accepts, free_port, spawn, stop, wait_until
+from local.processes import Server, accepts, free_port, spawn, wait_until
 
 
-class ValkeyServer:
+class ValkeyServer(Server):
     """One server on a free loopback port."""
 
     def __init__(self, data_dir: Path) -> None:
+        super().__init__()
         self._data_dir = data_dir
-        self._child: subprocess.Popen[bytes] | None = None
-        self.port = 0
 
     @property
     def url(self) -> str:
         return f"valkey://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        assert self._child is not None
-        return self._child.pid
-
-    def alive(self) -> bool:
-        return self._child is not None and self._child.poll() is None
 
     def start(self) -> None:
         """Start and wait until connections are taken."""
@@ -39,7 +29,3 @@ class ValkeyServer:
         command = [str(get_binary_path()), *settings, *limits]
         self._child = spawn(command, self._data_dir / "valkey.log", cwd=self._data_dir)
         wait_until(lambda: accepts(self.port), "Valkey does not take connections", 20.0)
-
-    def stop(self) -> None:
-        if self._child is not None:
-            stop(self._child)

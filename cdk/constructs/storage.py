@@ -207,9 +207,7 @@ class Lake(Construct):
             )
         acknowledge(
             policy,
-            {
-                f"AwsSolutions-IAM5[Resource::{finding(objects)}]": "Files are named when written."
-            },
+            {f"AwsSolutions-IAM5[Resource::{finding(objects)}]": "Files are named when written."},
         )
         return role
 

@@ -56,7 +56,7 @@ def bootstrap() -> tuple[Database, KinesisBackbone]:
 
     env = RelayEnvironment.read(os.environ)
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-relay")
-    return database, KinesisBackbone(boto3.client("kinesis"), env.events_stream)
+    return database, KinesisBackbone(boto3.client("kinesis"), env.events_stream, time.sleep)
 
 
 @logger.inject_lambda_context

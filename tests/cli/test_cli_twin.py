@@ -13,7 +13,8 @@ import pytest
 from cli_system import RunCli
 
 from local.processes import wait_until
-from qis.cli import local_twin, twin
+from local.state import twin_running
+from qis.cli import twin
 from qis.cli.bundle import Loaded, Standing
 from qis.cli.rest import Reply
 from qis.cli.session import Session, login_name
@@ -31,14 +32,14 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 class TestRunning:
     def test_only_a_locked_directory_has_a_running_twin(self, here: Path) -> None:
-        assert local_twin.running(here) is None
+        assert twin_running(here) is None
         (here / "twin.json").write_text(json.dumps(STATE))
-        assert local_twin.running(here) is None
+        assert twin_running(here) is None
         with (here / "lock").open("w") as held:
-            assert local_twin.running(here) is None
+            assert twin_running(here) is None
             fcntl.flock(held, fcntl.LOCK_EX)
-            assert local_twin.running(here) == STATE
-        assert local_twin.running(here) is None
+            assert twin_running(here) == STATE
+        assert twin_running(here) is None
 
     def test_nothing_runs(self, here: Path, run_cli: RunCli) -> None:
         done = run_cli("status", "--json")

@@ -228,7 +228,7 @@ def stream(request: pytest.FixtureRequest) -> Stream:
 
         return until(look, length)
 
-    return Stream(KinesisBackbone(client, name), read)
+    return Stream(KinesisBackbone(client, name, time.sleep), read)
 
 
 def by_key(records: list[tuple[str, bytes]]) -> dict[str, list[bytes]]:

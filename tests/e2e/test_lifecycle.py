@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.supervisor import twin_running
+from local.state import twin_running
 from tests.e2e.twin import STOP_PATIENCE, Twin
 from tests.support.builders import EUR, claim_body, rules_body, series_body, source_body
 from tests.twin.waiting import gone, until

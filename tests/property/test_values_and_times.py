@@ -173,8 +173,16 @@ def test_a_date_and_its_instant_are_the_same_snap_of_a_daily_series(zone: str, d
     assert parse_snap(expected.text, snap_time) == expected
     assert expected.local_date(zone) == day
     ((field, rule),) = broken(lambda: parse_snap(Snap(expected.ns + NANOS).text, snap_time))
-    assert field == "snap"
-    assert rule in ("snap-time", "dst-gap", "dst-fold")
+    assert (field, rule) == ("snap", "snap-time")
+
+
+def test_an_offset_tells_the_two_instants_of_a_fold_apart() -> None:
+    """On 25 October 2026 clocks in Berlin show half past two twice."""
+    snap_time = SnapTime(time(2, 30), "Europe/Berlin")
+    assert broken(lambda: parse_snap("2026-10-25", snap_time)) == [("snap", "dst-fold")]
+    first, second = (parse_snap(f"2026-10-25T02:30:00+0{h}:00", snap_time) for h in (2, 1))
+    assert second.ns - first.ns == 3600 * NANOS
+    assert broken(lambda: parse_snap("2026-10-25T02:30:00Z", snap_time)) == [("snap", "snap-time")]
 
 
 @given(st.text(max_size=40))

@@ -18,7 +18,8 @@ import pytest
 
 from local.aws import CREDENTIALS, REGION
 from local.processes import accepts
-from local.supervisor import AlreadyRunning, run, twin_running
+from local.state import twin_running
+from local.supervisor import AlreadyRunning, run
 from tests.twin.waiting import gone, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("small-twin")]

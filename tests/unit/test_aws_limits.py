@@ -76,16 +76,17 @@ class Stream:
 
 
 def test_records_are_cut_into_calls_that_the_stream_takes() -> None:
-    stream = Stream()
+    stream, pauses = Stream(), list[float]()
     sent = [("k", bytes([n % 256]) * 100_000) for n in range(120)] + [("k", b"x")] * 1_100
-    KinesisBackbone(stream, "events").put(sent)  # type: ignore[arg-type]
+    KinesisBackbone(stream, "events", pauses.append).put(sent)  # type: ignore[arg-type]
     assert stream.taken == sent
+    assert pauses == []
 
 
 def test_throttled_records_are_sent_again_and_no_key_ends_out_of_order() -> None:
-    stream = Stream({0: {3, 7}, 1: {0}})
+    stream, pauses = Stream({0: {3, 7}, 1: {0}}), list[float]()
     sent = [("ab"[n % 2], bytes([n])) for n in range(10)]
-    KinesisBackbone(stream, "events").put(sent)  # type: ignore[arg-type]
+    KinesisBackbone(stream, "events", pauses.append).put(sent)  # type: ignore[arg-type]
     for key in "ab":
         wanted = [data for k, data in sent if k == key]
         last = {data: i for i, (k, data) in enumerate(stream.taken) if k == key}
@@ -93,12 +94,14 @@ def test_throttled_records_are_sent_again_and_no_key_ends_out_of_order() -> None
         assert stream.taken.index((key, wanted[0])) < stream.taken.index((key, wanted[-1]))
     # What follows a refused record is repeated after it, so the last run of each key is whole and in order.
     assert stream.taken[-7:] == sent[3:]
+    assert pauses == [0.1, 0.2]
 
 
 def test_a_stream_that_stays_throttled_is_given_up() -> None:
-    stream = Stream({n: {0} for n in range(100)})
+    stream, pauses = Stream({n: {0} for n in range(100)}), list[float]()
     with pytest.raises(Unavailable):
-        KinesisBackbone(stream, "events").put([("k", b"1")])  # type: ignore[arg-type]
+        KinesisBackbone(stream, "events", pauses.append).put([("k", b"1")])  # type: ignore[arg-type]
+    assert pauses == [0.1, 0.2, 0.4, 0.8]
 
 
 class Events:

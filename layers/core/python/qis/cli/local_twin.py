@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
-
-
-def running(data_dir: Path) -> dict[str, Any] | None:
-    """What the twin of a data directory wrote of itself; ``None`` where none runs.
-
-    A look at the same file and lock as ``local.supervisor.twin_running``, without importing the supervisor,
-    so that every command starts quickly.
-    """
-    try:
-        state = cast(dict[str, Any], json.loads((data_dir / "twin.json").read_text()))
-        with (data_dir / "lock").open("r") as held:
-            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return state
-    except FileNotFoundError:
-        pass
-    return None
+from typing import Any
 
 
 def token(data_dir: Path, role: str, subject: str, seconds: int = 3600) -> str:
     """A bearer token of the running twin."""
     from local.identity import mint_token
+    from local.state import twin_running
 
-    state = running(data_dir)
+    state = twin_running(data_dir)
     assert state is not None
     return mint_token(
         data_dir,

@@ -111,9 +111,9 @@ class Session:
         Raises:
             Failure: none runs.
         """
-        from qis.cli.local_twin import running
+        from local.state import twin_running
 
-        found = running(self.data_dir)
+        found = twin_running(self.data_dir)
         if found is None:
             raise failure(
                 "not-running",

@@ -60,9 +60,9 @@ def _up(
 
     Example: qis up --detach
     """
-    from qis.cli.local_twin import running
+    from local.state import twin_running
 
-    found = running(session.data_dir)
+    found = twin_running(session.data_dir)
     if found is not None:
         raise failure(
             "already-running",
@@ -288,9 +288,9 @@ def _down(session: Session) -> None:
 
     Example: qis down
     """
-    from qis.cli.local_twin import running
+    from local.state import twin_running
 
-    state = running(session.data_dir)
+    state = twin_running(session.data_dir)
     if state is None:
         session.emit({"stopped": False}, lambda out: out.print("no local twin is running", markup=False))
         return
@@ -336,9 +336,9 @@ def _status(session: Session) -> None:
     if session.remote:
         document: dict[str, Any] = {"running": True, "api": session.api.url}
     else:
-        from qis.cli.local_twin import running
+        from local.state import twin_running
 
-        state = running(session.data_dir)
+        state = twin_running(session.data_dir)
         if state is None:
             document = {"running": False, "ready": False, "data_dir": str(session.data_dir)}
             session.emit(document, lambda out: out.print(f"not running ({session.data_dir})", markup=False))

@@ -121,6 +121,14 @@ class SnapTime:
         """
         return _snap_on(self, day)
 
+    def wall(self, snap: Snap) -> datetime:
+        """What a clock in the zone shows, to the microsecond."""
+        return snap.moment.astimezone(zone_of(self.zone))
+
+    def is_at(self, snap: Snap) -> bool:
+        """Whether a clock in the zone shows this time. Both instants of a fold do; an offset tells which."""
+        return self.wall(snap).time() == self.at and snap.ns % 1_000 == 0
+
 
 @lru_cache(maxsize=4096)
 def _snap_on(snap_time: SnapTime, day: date) -> Snap:
@@ -211,15 +219,9 @@ def _parsed_snap(text: str, snap_time: SnapTime | None, field: str) -> Snap:
         snap = _named_snap(text, _date(named[1], field), named[2], named[3], field)
     else:
         snap = parse_instant(text, field)
-    if snap_time is not None:
-        expected = snap_time.on(snap.local_date(snap_time.zone))
-        if snap != expected:
-            raise refuse(
-                field,
-                text,
-                "snap-time",
-                f"is not at the series' snap time {snap_time.at:%H:%M} {snap_time.zone} ({expected.text})",
-            )
+    if snap_time is not None and not snap_time.is_at(snap):
+        rule = f"is not at the series' snap time {snap_time.at:%H:%M} {snap_time.zone}"
+        raise refuse(field, text, "snap-time", f"{rule} but at {snap_time.wall(snap):%H:%M:%S}")
     return snap
 
 

@@ -27,6 +27,8 @@ LETTER_PAYLOAD = 96 * 1024
 """Largest payload that a dead letter carries; a larger one is found in the raw store and by its record id."""
 BUS_BATCH = 10
 RETRIES = 5
+FIRST_PAUSE = 0.1
+"""Seconds before the first retry of throttled records."""
 
 
 def batches(
@@ -94,19 +96,23 @@ def _letter_body(letter: DeadLetter) -> str:
 class KinesisBackbone:
     """``Backbone``: a Kinesis stream, ordered within a partition key."""
 
-    def __init__(self, client: KinesisClient, stream: str) -> None:
+    def __init__(self, client: KinesisClient, stream: str, sleep: Callable[[float], None]) -> None:
         self._client = client
         self._stream = stream
+        self._sleep = sleep
 
     def put(self, records: Sequence[tuple[str, bytes]]) -> None:
         """See ``Backbone.put``.
 
-        A throttled record is sent again together with all that follow it in its call, which may repeat some
-        but never puts a later event of a key before an earlier one.
+        A throttled record is sent again, after a pause that doubles (a shard's limits are by the second),
+        together with all that follow it in its call, which may repeat some but never puts a later event of a
+        key before an earlier one.
         """
         for batch in batches(records, KINESIS_BATCH, KINESIS_BYTES, _weight):
             left = batch
-            for _ in range(RETRIES):
+            for attempt in range(RETRIES):
+                if attempt:
+                    self._sleep(FIRST_PAUSE * 2 ** (attempt - 1))
                 entries: list[Any] = [{"PartitionKey": key, "Data": data} for key, data in left]
                 answer = self._client.put_records(StreamName=self._stream, Records=entries)
                 if not answer["FailedRecordCount"]:
