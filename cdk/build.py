@@ -13,6 +13,7 @@ from cdk_nag import AwsSolutionsChecks, NIST80053R5Checks, ServerlessChecks
 from cdk.constructs.code import ROOT, Code
 from cdk.environments.settings import Settings
 from cdk.stacks.data import Data
+from cdk.stacks.operations import Operations, Workloads
 from cdk.stacks.service import Service
 
 DOCUMENT = ROOT / "layers" / "core" / "python" / "qis" / "api" / "openapi.json"
@@ -42,8 +43,8 @@ def build(
 ) -> App:
     """The app of one environment, not yet synthesised.
 
-    The local twin is one stack. Elsewhere data and service are separate, so that the service can be
-    deleted and made again without touching data.
+    The local twin is one stack. Elsewhere data, service, operations and cluster are separate, so that each
+    can be deleted and made again without touching data.
 
     Args:
         checked: synthesis fails on what the CDK's own validator and the packs of cdk-nag find. The tests
@@ -71,7 +72,13 @@ def build(
         )
         service_stack = Stack(app, f"{settings.stem}-service", env=at)
     data = Data(stack, "Data", settings=settings)
-    Service(service_stack, "Service", data=data, code=code, document=document)
+    service = Service(service_stack, "Service", data=data, code=code, document=document)
+    if not settings.embedded:
+        at = Environment(region=settings.region)
+        operations = Stack(app, f"{settings.stem}-operations", env=at)
+        Operations(operations, "Operations", data=data, service=service)
+        if settings.cluster:
+            Workloads(Stack(app, f"{settings.stem}-cluster", env=at), "Workloads", data=data)
     Tags.of(app).add("qis:environment", settings.name)
     if checked:
         Validations.of(app).add_plugins(*(pack(app) for pack in PACKS))

@@ -23,16 +23,15 @@ _MINUTE = Duration.minutes(1)
 class Alarms(Construct):
     """Alarms of one environment and the topic that they tell."""
 
-    def __init__(self, scope: Construct, id_: str, *, house: House) -> None:
+    def __init__(self, scope: Construct, id_: str, *, house: House, topic: sns.ITopic | None = None) -> None:
+        """``topic``: tell this one, of another stack, instead of an own one."""
         super().__init__(scope, id_)
         self._house = house
-        self.topic = (
-            sns.Topic(
+        self.topic = topic
+        if topic is None and house.settings.alarms.notify:
+            self.topic = sns.Topic(
                 self, "Topic", topic_name=house.name("alarms"), master_key=house.data_key, enforce_ssl=True
             )
-            if house.settings.alarms.notify
-            else None
-        )
 
     def failed_messages(self, logical: str, queue: sqs.Queue) -> None:
         """Anything on a dead-letter queue is work for a person."""

@@ -76,7 +76,9 @@ def acknowledge(construct: Construct, reasons: dict[str, str]) -> None:
 
 def finding(arn: str) -> str:
     """``arn`` as cdk-nag writes it in the id of a finding."""
-    return arn.replace(Aws.PARTITION, "<AWS::Partition>").replace(Aws.ACCOUNT_ID, "<AWS::AccountId>")
+    for value, name in ((Aws.PARTITION, "Partition"), (Aws.REGION, "Region"), (Aws.ACCOUNT_ID, "AccountId")):
+        arn = arn.replace(value, f"<AWS::{name}>")
+    return arn
 
 
 _DAYS: dict[int, logs.RetentionDays] = {

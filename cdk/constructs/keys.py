@@ -7,6 +7,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
+from cdk.constructs.spending import COST_SERVICES
 from cdk.environments.settings import Settings
 from cdk.environments.traffic import Encryption
 
@@ -130,6 +131,13 @@ class Keys(Construct):
                             )
                         },
                     },
+                ),
+                iam.PolicyStatement(
+                    # So do budgets and cost anomalies.
+                    principals=[iam.ServicePrincipal(service) for service in COST_SERVICES],
+                    actions=["kms:Decrypt", "kms:GenerateDataKey"],
+                    resources=["*"],
+                    conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
                 ),
             ]
         )

@@ -64,6 +64,7 @@ class Data(Construct):
         self.events = Events(self, "Events", house=self.house)
         self.storage = Storage(self, "Storage", house=self.house)
         self.network: Network | None = None
+        self.database: Database | None = None
         self.caches: Caches | None = None
         self.lake = (
             Lake(self, "Lake", house=self.house, settings=settings.lake, logs=self.storage.logs)
@@ -96,7 +97,6 @@ class Data(Construct):
         assert settings.database is not None
         assert settings.identity is not None
         network = Network(self, "Network", house=self.house, settings=settings.network)
-        self.network = network
         database = Database(
             self,
             "Database",
@@ -105,6 +105,7 @@ class Data(Construct):
             network=network,
             lake=self.lake,
         )
+        self.network, self.database = network, database
         self._optional(settings, network)
         if settings.caches:
             self.caches = Caches(self, "Caches", house=self.house, settings=settings.caches, network=network)

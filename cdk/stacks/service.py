@@ -47,10 +47,10 @@ class Service(Construct):
         self._grants()
         self._event_sources()
         self._schedules()
-        api = Api(self, "Api", house=data.house, document=document, functions=self.functions)
-        self._alarms()
+        self.api = Api(self, "Api", house=data.house, document=document, functions=self.functions)
+        self.alarms = self._alarms()
         if not data.house.settings.embedded:
-            self._migrate_first(api)
+            self._migrate_first(self.api)
 
     def _layer(self, id_: str, path: Path, what: str) -> lambda_.LayerVersion:
         settings = self._data.house.settings
@@ -177,7 +177,7 @@ class Service(Construct):
             Duration.minutes(1), description="Keep the event log flowing to its stream", failed=failed
         )
 
-    def _alarms(self) -> None:
+    def _alarms(self) -> Alarms:
         events = self._data.events
         alarms = Alarms(self, "Alarms", house=self._data.house)
         alarms.failed_messages("ingest-dlq", events.ingest_dlq)
@@ -191,6 +191,7 @@ class Service(Construct):
             alarms.iterator_age(self.functions[name])
         alarms.event_log()
         alarms.tell_of_issues(events.bus, events.bus_dlq)
+        return alarms
 
     def _migrate_first(self, api: Api) -> None:
         """Migrations run in the deployment, before any other function is made or changed: when one fails,

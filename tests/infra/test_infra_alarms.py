@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -19,8 +19,14 @@ RUNBOOKS = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 OURS = "QIS"
 
 AWS_METRICS: dict[str, frozenset[str]] = {
-    "AWS/Lambda": frozenset({"Errors", "IteratorAge"}),
+    "AWS/ApiGateway": frozenset({"5XXError", "Count"}),
+    "AWS/Backup": frozenset({"NumberOfBackupJobsFailed", "NumberOfRestoreJobsFailed"}),
+    "AWS/Kinesis": frozenset({"WriteProvisionedThroughputExceeded"}),
+    "AWS/Lambda": frozenset({"Errors", "Invocations", "IteratorAge", "Throttles"}),
+    "AWS/RDS": frozenset({"AuroraGlobalDBReplicationLag", "CPUUtilization", "DatabaseConnections"}),
+    "AWS/Route53": frozenset({"HealthCheckStatus"}),
     "AWS/SQS": frozenset({"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"}),
+    "CloudWatchSynthetics": frozenset({"SuccessPercent"}),
 }
 """What AWS itself reports, of what our alarms watch: as its documentation spells it."""
 
@@ -36,7 +42,6 @@ NOT_WATCHED: dict[str, str] = {
     "EventsPublished": "how much was done",
     "EventsRefused": "tried again by its batch; what stays refused is a dead letter, which has an alarm",
     "EventsRelayed": "how much was done",
-    "IngestBatchTime": "how long a batch took",
     "QualityFindings": "findings are work for people in the exception queue, not for operations",
     "IssueEvents": "how much was done; people are told of issues by the events themselves",
     "RecordsAccepted": "how much was done",
@@ -86,8 +91,8 @@ def test_every_metric_of_ours_is_watched_or_left_out_with_a_reason(
 
 
 def test_names_put_together_in_the_code_are_all_known() -> None:
-    store = Mock(**{"append.return_value": ()})
-    counted = Ingest(store, *[Mock() for _ in range(5)]).deliveries([])
+    store = MagicMock(**{"append.return_value": ()})
+    counted = Ingest(store, *[MagicMock() for _ in range(5)]).deliveries([])
     assert {f"Records{kind.title()}" for kind in counted} == set(VALUES["RecordsN"])
 
 

@@ -1,0 +1,92 @@
+"""What guards, watches, restores and pays: beside the service, not in its way."""
+
+from __future__ import annotations
+
+import typing
+
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from cdk.constructs.alarms import Alarms
+from cdk.constructs.canary import Canary
+from cdk.constructs.cluster import Cluster
+from cdk.constructs.edge import Edge
+from cdk.constructs.observability import Observability
+from cdk.constructs.recovery import Recovery
+from cdk.constructs.spending import Spending
+from cdk.stacks.data import Data
+from cdk.stacks.service import Service
+
+
+class Operations(Construct):
+    """Each part that the settings name."""
+
+    def __init__(self, scope: Construct, id_: str, *, data: Data, service: Service) -> None:
+        super().__init__(scope, id_)
+        self._data, self._service = data, service
+        house, settings = data.house, data.house.settings
+        assert data.network is not None
+        assert data.database is not None
+        alarms = Alarms(self, "Alarms", house=house, topic=service.alarms.topic)
+        edge = (
+            Edge(
+                self,
+                "Edge",
+                house=house,
+                settings=settings.edge,
+                alarms=alarms,
+                api=service.api.rest,
+                vpc=data.network.vpc,
+            )
+            if settings.edge
+            else None
+        )
+        if settings.observability:
+            Observability(
+                self,
+                "Observability",
+                house=house,
+                settings=settings.observability,
+                alarms=alarms,
+                api=service.api.rest,
+                functions=service.functions,
+                streams=[data.streams.ingest, data.streams.events],
+                database=data.database.cluster,
+            )
+            if settings.observability.canary and edge:
+                Canary(self, "Canary", house=house, url=f"{edge.url}/ready", alarms=alarms)
+        if settings.recovery:
+            Recovery(self, "Recovery", house=house, settings=settings.recovery, alarms=alarms)
+        if settings.cost:
+            Spending(self, "Spending", house=house, settings=settings.cost)
+
+
+class Workloads(Construct):
+    """The cluster, and what its workloads may do: each grant is a line here."""
+
+    def __init__(self, scope: Construct, id_: str, *, data: Data) -> None:
+        super().__init__(scope, id_)
+        house = data.house
+        assert house.settings.cluster is not None
+        assert data.network is not None
+        ingest, events = data.streams.ingest, data.streams.events
+        store = _may(["rds-db:connect"], typing.cast(str, data.endpoints.app_user_arn))
+        keys = (
+            [_may(["kms:Decrypt", "kms:GenerateDataKey"], house.data_key.key_arn)] if house.data_key else []
+        )
+        Cluster(
+            self,
+            "Cluster",
+            house=house,
+            settings=house.settings.cluster,
+            vpc=data.network.vpc,
+            grants={
+                "feeds": [_may(["kinesis:PutRecord", "kinesis:PutRecords"], ingest.stream_arn), *keys],
+                "relay": [_may(["kinesis:PutRecord", "kinesis:PutRecords"], events.stream_arn), store, *keys],
+                "batch": [store, *keys],
+            },
+        )
+
+
+def _may(actions: list[str], resource: str) -> iam.PolicyStatement:
+    return iam.PolicyStatement(actions=actions, resources=[resource])
