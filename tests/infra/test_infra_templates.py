@@ -221,7 +221,12 @@ def test_the_local_twin_can_make_everything_in_its_template(environments: dict[s
 
 def test_names_of_the_environment_do_not_meet_those_of_another(environments: dict[str, Environment]) -> None:
     stems = {name: load(name).stem for name in environments}
-    second = {"qis-dr-backups-", "qis-dr-lake-", "qis-dr-data"}  # where the lake is copied to, and its key
+    second = {
+        "qis-dr-backups",
+        "qis-dr-backups-",
+        "qis-dr-lake-",
+        "qis-dr-data",
+    }  # where copies go, and their key
     allowed = {"dr": {"qis-prod-global"}, "prod": second, "prod-reference": second}
     for name, environment in environments.items():
         found = set(re.findall(r"qis-[a-z0-9]+-[a-z-]+", text(environment.templates)))
