@@ -215,7 +215,7 @@ class World:
         self.store.others = self._somebody
         self.letters = FaultyDeadLetters(self.faults)
         self.bus = MemoryBus()
-        self.facts = MemoryFacts()
+        self.facts = MemoryFacts(self.store)
         known = FixedCatalogue(catalogue(rule_sets=[rules]))
         ids = iter(range(10**9))
         self._ingest = Ingest(

@@ -25,6 +25,7 @@ from qis.application.ports import (
     Outcome,
     Unavailable,
 )
+from qis.application.quality import OpenFinding
 from qis.domain import events as ev
 from qis.domain.findings import Fact
 from qis.domain.reconciliation import standings_of
@@ -354,7 +355,8 @@ class MemoryFollower:
 class MemoryFacts:
     """``Facts`` in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: MemoryEventStore | None = None) -> None:
+        self._store = store or MemoryEventStore()
         self.rows: dict[str, dict[Snap, tuple[ev.Position, Fact]]] = {}
         self.scores: dict[str, list[tuple[Snap, dict[str, Any]]]] = {}
         self.begun: dict[str, datetime] = {}
@@ -376,6 +378,15 @@ class MemoryFacts:
             if chosen := [*before, *(f for f in facts if low <= f.snap <= high), *after]:
                 found[id_] = chosen
         return found
+
+    def open_findings(self, ids: Collection[str]) -> Sequence[OpenFinding]:
+        opened = (e.data for e in self._store.log if e.type == ev.QUALITY_ISSUE_DETECTED)
+        return [
+            OpenFinding(item, (d["kind"], *_key(d), d["source"]))
+            for d in opened
+            if not d["gate"] and d["reference_data_id"] in ids
+            if self._store.issue_status[item := UUID(d["issue_id"])] == "open"
+        ]
 
     def last(self) -> Mapping[str, Fact]:
         return {id_: rows[max(rows)][1] for id_, rows in self.rows.items()}

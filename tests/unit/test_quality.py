@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from qis.application.quality import Quality
+from qis.application.quality import WATCHERS, Quality, Seen, StaleSources, Verdict, Watcher
 from qis.application.relay import backbone_record
 from qis.domain import events as ev
 from qis.domain.errors import Conflict
@@ -20,12 +23,12 @@ from tests.support.fakes import FixedCatalogue, MemoryEventStore, MemoryFacts
 class World:
     """Decisions go in as the backbone brings them; findings come out."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, *watchers: Watcher, **changes: Any) -> None:
         self.store = MemoryEventStore()
         self.log = MemoryEventStore()
-        self.facts = MemoryFacts()
+        self.facts = MemoryFacts(self.store)
         kept = catalogue([series(), daily()], [rules(stale_after=3, **changes)])
-        self.quality = Quality(self.store, FixedCatalogue(kept), self.facts)
+        self.quality = Quality(self.store, FixedCatalogue(kept), self.facts, watchers or WATCHERS)
 
     def decide(self, at: Snap, id_: str = EUR, **claims: str) -> dict[str, Any]:
         used = [{"source": s, "claim_id": "0", "value": v} for s, v in claims.items()]
@@ -42,6 +45,14 @@ class World:
             for e in self.store.log
             if e.type == ev.QUALITY_ISSUE_DETECTED
         ]
+
+    def open_findings(self) -> set[tuple[str, str, str | None]]:
+        return {
+            (e.data["kind"], e.data["snap"], e.data["source"])
+            for e in self.store.log
+            if e.type == ev.QUALITY_ISSUE_DETECTED
+            and self.store.issue_status[UUID(e.data["issue_id"])] == "open"
+        }
 
     def open(self) -> int:
         return sum(status == "open" for status in self.store.issue_status.values())
@@ -147,3 +158,84 @@ def test_a_finding_is_closed_by_a_person_once() -> None:
     assert world.store.issue_status[issue_id] == "rejected"
     with pytest.raises(Conflict):
         world.quality.close(issue_id, issue, ev.QUALITY_APPROVED, "ann", "request", "again")
+
+
+def test_a_late_value_that_breaks_a_run_disproves_the_finding() -> None:
+    world = World()
+    others = {n: f"1.{n}" for n in range(5)}
+    for n in (0, 1, 3, 4):
+        world.quality.follow([world.decide(snap(n), alpha="1.1", beta=others[n])])
+    assert world.open_findings() == {("stale", snap(3).text, "alpha")}
+    world.quality.follow([world.decide(snap(2), alpha="1.2", beta=others[2])])
+    assert world.open_findings() == set()
+    world.quality.follow([world.decide(snap(2), alpha="1.1", beta=others[2])])
+    assert world.open_findings() == {("stale", snap(2).text, "alpha")}
+
+
+def test_what_data_closed_and_data_bring_back_is_open_again_and_what_a_person_closed_is_not() -> None:
+    world = World()
+    world.quality.follow([world.decide(snap(n), alpha="1.1", beta=f"1.{n}") for n in range(3)])
+    for value in ("1.2", "1.1", "1.2", "1.1"):
+        world.quality.follow([world.decide(snap(1), alpha=value, beta="1.1")])
+    assert world.findings() == [("stale", snap(2).text, "alpha")] * 3
+    assert world.open() == 1
+    (issue_id,) = (i for i, status in world.store.issue_status.items() if status == "open")
+    world.quality.close(issue_id, world.store.issues[issue_id], ev.QUALITY_APPROVED, "ann", "c", "known")
+    world.quality.follow([world.decide(snap(1), alpha="1.1", beta="1.15")])
+    assert world.open() == 0
+
+
+ROWS = st.dictionaries(
+    st.integers(0, 9), st.tuples(st.sampled_from("123"), st.sampled_from(["1", "2", None])), min_size=1
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(ROWS, st.randoms(use_true_random=False), st.integers(1, 4))
+def test_findings_are_the_same_for_every_order_of_arrival(
+    rows: dict[int, tuple[str, str | None]], random: Any, size: int
+) -> None:
+    def events(world: World, order: list[int]) -> list[dict[str, Any]]:
+        found = []
+        for n in order:
+            claims = {"alpha": rows[n][0]} | ({"beta": rows[n][1]} if rows[n][1] else {})
+            found += [world.decide(snap(n), **claims), world.decide(fixing(5 + n), FIXING, **claims)]
+        return found
+
+    at_once, other = World(), World()
+    at_once.quality.follow(events(at_once, sorted(rows)))
+    order = list(rows)
+    random.shuffle(order)
+    arriving = events(other, order)
+    for start in range(0, len(arriving), size):
+        other.quality.follow(arriving[start : start + size])
+    assert other.open_findings() == at_once.open_findings()
+
+
+class Broken:
+    """A watcher that fails while it is told to."""
+
+    name = "broken"
+    fails = True
+
+    def judge(self, seen: Seen) -> Verdict:
+        if self.fails:
+            raise ZeroDivisionError("of nothing")
+        return Verdict()
+
+
+def test_a_watcher_that_fails_is_a_finding_and_loses_nothing() -> None:
+    broken = Broken()
+    world = World(broken, StaleSources())
+    world.quality.follow([world.decide(snap(n), alpha="1.1", beta=f"1.{n}") for n in range(3)])
+    assert world.open_findings() == {
+        ("watcher-broken-failed", snap(2).text, None),
+        ("stale", snap(2).text, "alpha"),
+    }
+    (failed,) = (e for e in world.store.log if e.data["kind"] == "watcher-broken-failed")
+    assert (failed.data["scope"], failed.data["severity"]) == ("watcher/broken", "high")
+    assert "ZeroDivisionError in judge" in failed.data["reason"]
+    assert len(world.facts.rows[EUR]) == 3
+    broken.fails = False
+    world.quality.follow([world.decide(snap(3), alpha="1.1", beta="1.9")])
+    assert world.open_findings() == {("stale", snap(2).text, "alpha")}

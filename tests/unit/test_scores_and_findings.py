@@ -151,9 +151,9 @@ def test_a_second_run_is_a_second_finding_and_finding_it_again_is_none() -> None
     rows = [{"alpha": v} for v in ("1", "1", "1", "2", "2", "2")]
     found = stale_sources(EUR, facts(*rows), 3, from_first=True)
     assert [f.snap for f in found] == [snap(2), snap(5)]
-    assert len({f.issue_id for f in found}) == 2
-    assert [f.issue_id for f in stale_sources(EUR, facts(*rows), 3, from_first=True)] == [
-        f.issue_id for f in found
+    assert len({f.issue_id() for f in found}) == 2
+    assert [f.issue_id() for f in stale_sources(EUR, facts(*rows), 3, from_first=True)] == [
+        f.issue_id() for f in found
     ]
 
 
@@ -210,5 +210,5 @@ def test_a_finding_holds_nothing_back() -> None:
     (found,) = missing_values(FIXING, fixings("2026-01-05", "2026-01-07"), ECB, DAILY)
     body = found.as_json()
     assert (body["kind"], body["gate"], body["proposed"]) == ("missing", False, None)
-    assert body["issue_id"] == str(found.issue_id)
+    assert body["issue_id"] == str(found.issue_id())
     assert body["checks"][0]["passed"] is False

@@ -1,9 +1,15 @@
-"""Quality: keep what each source said, find stale sources and missing values, and publish the metrics."""
+"""Quality: keep what each source said, look for findings, close those disproved, publish the metrics.
+
+What looks is a ``Watcher``. A watcher that fails on a series is a finding itself; the facts are kept, the
+others go on, and the finding is closed when the watcher works again.
+"""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -14,11 +20,98 @@ from qis.domain.calendars import calendar
 from qis.domain.errors import Conflict
 from qis.domain.findings import Fact, Finding, missing_values, stale_sources, window_of
 from qis.domain.quality import window_scores
+from qis.domain.rules import RuleSet
 from qis.domain.snap import Snap, parse_instant
 
 ACTOR = "qis:quality"
 ATTEMPTS = 5
 METRICS_WINDOW = timedelta(days=30)
+
+Identity = tuple[str, str, Snap, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a watcher looks at: facts of one series around those that are new."""
+
+    catalogue: Catalogue
+    reference_data_id: str
+    facts: Sequence[Fact]
+    """In snap order, without gaps in what is stored."""
+    low: Snap
+    """The first new one."""
+    high: Snap
+    """The last new one."""
+    arrived: frozenset[Snap]
+    """The new ones."""
+    from_first: bool
+    """Whether the facts begin with the first of the series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a watcher came to."""
+
+    found: Sequence[Finding] = ()
+    settled: Sequence[tuple[str, Snap, Snap]] = ()
+    """Kinds and ranges of snaps, ends included, that were judged whole: an open finding of the kind there
+    that is not found is disproved."""
+
+
+class Watcher(Protocol):
+    """Looks for one sort of fault."""
+
+    @property
+    def name(self) -> str:
+        """Stable, in lower case."""
+        ...
+
+    def judge(self, seen: Seen) -> Verdict:
+        """A function of what is seen alone."""
+        ...
+
+
+class StaleSources:
+    """Sources that stand still while others move."""
+
+    name = "stale"
+
+    def judge(self, seen: Seen) -> Verdict:
+        """See ``Watcher.judge``."""
+        after = _rules(seen).stale_after
+        if after is None:
+            return Verdict()
+        found = stale_sources(seen.reference_data_id, seen.facts, after, from_first=seen.from_first)
+        # Every run that ends at or after the first new fact is whole in what is seen; one that ends later
+        # than the last may end beyond it, and then it was not touched.
+        return Verdict([f for f in found if f.snap >= seen.low], [("stale", seen.low, seen.facts[-1].snap)])
+
+
+class MissingValues:
+    """Sessions of the calendar without any claim."""
+
+    name = "missing"
+
+    def judge(self, seen: Seen) -> Verdict:
+        """See ``Watcher.judge``."""
+        semantics = seen.catalogue.series[seen.reference_data_id].semantics
+        if semantics.calendar is None or semantics.snap_time is None:
+            return Verdict()
+        found = missing_values(
+            seen.reference_data_id, seen.facts, calendar(semantics.calendar), semantics.snap_time
+        )
+        return Verdict(found, [("missing", s, s) for s in seen.arrived])
+
+
+WATCHERS: tuple[Watcher, ...] = (StaleSources(), MissingValues())
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFinding:
+    """A finding that nobody has closed."""
+
+    issue_id: UUID
+    identity: Identity
 
 
 class Facts(Protocol):
@@ -32,6 +125,10 @@ class Facts(Protocol):
         self, spans: Mapping[str, tuple[Snap, Snap]], reach: Mapping[str, int]
     ) -> Mapping[str, list[Fact]]:
         """Facts of each series within its span and up to ``reach`` snaps on either side, in snap order."""
+        ...
+
+    def open_findings(self, ids: Collection[str]) -> Sequence[OpenFinding]:
+        """Open findings about these series."""
         ...
 
     def last(self) -> Mapping[str, Fact]:
@@ -50,10 +147,17 @@ class Facts(Protocol):
 class Quality:
     """The use case. One instance per process."""
 
-    def __init__(self, store: EventStore, catalogue: CatalogueReader, facts: Facts) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        catalogue: CatalogueReader,
+        facts: Facts,
+        watchers: Sequence[Watcher] = WATCHERS,
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._facts = facts
+        self._watchers = watchers
 
     def follow(self, events: Iterable[Mapping[str, Any]]) -> int:
         """Take backbone events; returns how many findings were opened or resolved."""
@@ -66,17 +170,26 @@ class Quality:
         if not rows:
             return 0
         self._facts.keep(rows)
-        spans: dict[str, tuple[Snap, Snap]] = {}
+        arrived: dict[str, set[Snap]] = {}
         for id_, fact, _ in rows:
-            low, high = spans.get(id_, (fact.snap, fact.snap))
-            spans[id_] = (min(low, fact.snap), max(high, fact.snap))
+            arrived.setdefault(id_, set()).add(fact.snap)
+        work = _Work()
+        for seen in self._seen(arrived):
+            for watcher in self._watchers:
+                _judge(watcher, seen, work)
+        open_ = self._facts.open_findings(arrived.keys())
+        return self._record(work.found, [o for o in open_ if work.disproves(o.identity)])
+
+    def _seen(self, arrived: Mapping[str, Collection[Snap]]) -> Iterable[Seen]:
         catalogue = self._catalogue.current()
+        spans = {id_: (min(snaps), max(snaps)) for id_, snaps in arrived.items()}
         reach = {id_: _reach(catalogue, id_, span) for id_, span in spans.items()}
-        found: list[Finding] = []
         for id_, facts in self._facts.around(spans, reach).items():
-            before = sum(f.snap < spans[id_][0] for f in facts)
-            found += _findings(catalogue, id_, facts, from_first=before < reach[id_])
-        return self._record(found, {(id_, fact.snap) for id_, fact, _ in rows})
+            low, high = spans[id_]
+            before = sum(f.snap < low for f in facts)
+            yield Seen(
+                catalogue, id_, facts, low, high, frozenset(arrived[id_]), from_first=before < reach[id_]
+            )
 
     def scheduled(self, now: datetime) -> int:
         """Once an hour: look for values that should be there by now, and publish live series' metrics."""
@@ -97,7 +210,7 @@ class Quality:
             if fact.snap >= since:
                 self._measure(id_, since, end)
                 measured += 1
-        return self._record(found, set()) + measured
+        return self._record(found, ()) + measured
 
     def close(
         self, issue_id: UUID, issue: Issue, type_: str, actor: str, correlation_id: str, reason: str
@@ -141,28 +254,66 @@ class Quality:
             [Append(stream, version, [ev.NewEvent(ev.QUALITY_METRICS_CALCULATED, data)], ACTOR, ACTOR)]
         )
 
-    def _record(self, found: Sequence[Finding], arrived: Collection[tuple[str, Snap]]) -> int:
-        """Open what is new; resolve what arrived. Repeating changes nothing."""
-        keys = {(f.reference_data_id, f.snap) for f in found} | set(arrived)
+    def _record(self, found: Sequence[Finding], disproved: Sequence[OpenFinding]) -> int:
+        """Open what is new; resolve what was disproved. Repeating changes nothing."""
+        by_key: dict[tuple[str, Snap], tuple[list[Finding], set[UUID]]] = {}
+        for finding in found:
+            by_key.setdefault(finding.identity[1:3], ([], set()))[0].append(finding)
+        for closed in disproved:
+            by_key.setdefault(closed.identity[1:3], ([], set()))[1].add(closed.issue_id)
+        keys = set(by_key)
         for _ in range(ATTEMPTS):
             streams = {ev.quality_stream(i, s.text): (i, s) for i, s in keys}
             loaded = self._store.load(streams.keys())
             appends = []
             for stream, key in streams.items():
                 history = loaded.get(stream, EMPTY)
-                events = _changes(
-                    key,
-                    [f for f in found if (f.reference_data_id, f.snap) == key],
-                    history.events,
-                    key in arrived,
-                )
-                if events:
+                if events := _changes(*by_key[key], history.events):
                     appends.append(Append(stream, history.version, events, ACTOR, ACTOR))
             lost = self._store.append(appends) if appends else frozenset()
             if not lost:
                 return sum(len(a.events) for a in appends)
             keys = {streams[s] for s in lost}
         raise Contended(f"findings on {len(keys)} snaps were changed by others {ATTEMPTS} times")
+
+
+@dataclass(slots=True)
+class _Work:
+    """Verdicts of a batch."""
+
+    found: list[Finding] = field(default_factory=list)
+    settled: dict[tuple[str, str], list[tuple[Snap, Snap]]] = field(default_factory=dict)
+    """Ranges judged whole, by kind and series."""
+
+    def take(self, reference_data_id: str, verdict: Verdict) -> None:
+        self.found += verdict.found
+        for kind, first, last in verdict.settled:
+            self.settled.setdefault((kind, reference_data_id), []).append((first, last))
+
+    def disproves(self, identity: Identity) -> bool:
+        kind, id_, snap, _ = identity
+        judged = any(first <= snap <= last for first, last in self.settled.get((kind, id_), ()))
+        return judged and all(f.identity != identity for f in self.found)
+
+
+_EVER = (Snap.of(datetime(1900, 1, 1, tzinfo=UTC)), Snap.of(datetime(2199, 1, 1, tzinfo=UTC)))
+
+
+def _judge(watcher: Watcher, seen: Seen, work: _Work) -> None:
+    """The watcher's verdict, or that it failed: a fault in it must not lose the records or the others'
+    findings, and must not go unnoticed."""
+    id_, failed = seen.reference_data_id, f"watcher-{watcher.name}-failed"
+    try:
+        verdict = watcher.judge(seen)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a finding
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__} in {where.name}, line {where.lineno}: {error}"[:300]
+        scope = f"watcher/{watcher.name}"
+        finding = Finding(failed, id_, seen.high, None, type(error).__name__, "none", what, scope, "high")
+        work.take(id_, Verdict([finding]))
+    else:
+        work.take(id_, verdict)
+        work.take(id_, Verdict([], [(failed, *_EVER)]))
 
 
 def _fact(data: Mapping[str, Any]) -> Fact:
@@ -176,14 +327,8 @@ def _reach(catalogue: Catalogue, id_: str, span: tuple[Snap, Snap]) -> int:
     return max(lengths)
 
 
-def _findings(catalogue: Catalogue, id_: str, facts: Sequence[Fact], *, from_first: bool) -> list[Finding]:
-    series = catalogue.series[id_]
-    rules = rules_for(catalogue, id_, facts[-1].snap)
-    found = stale_sources(id_, facts, rules.stale_after, from_first=from_first) if rules.stale_after else []
-    semantics = series.semantics
-    if semantics.calendar is not None and semantics.snap_time is not None:
-        found += missing_values(id_, facts, calendar(semantics.calendar), semantics.snap_time)
-    return found
+def _rules(seen: Seen) -> RuleSet:
+    return rules_for(seen.catalogue, seen.reference_data_id, seen.high)
 
 
 def _open(events: Iterable[ev.Event]) -> dict[UUID, str]:
@@ -198,17 +343,20 @@ def _open(events: Iterable[ev.Event]) -> dict[UUID, str]:
 
 
 def _changes(
-    key: tuple[str, Snap], found: Sequence[Finding], events: Sequence[ev.Event], arrived: bool
+    found: Sequence[Finding], disproved: Collection[UUID], events: Sequence[ev.Event]
 ) -> list[ev.NewEvent]:
-    known = {UUID(e.data["issue_id"]) for e in events}
-    out = [ev.NewEvent(ev.QUALITY_ISSUE_DETECTED, f.as_json()) for f in found if f.issue_id not in known]
-    if arrived:
-        out += [
-            ev.NewEvent(
-                ev.QUALITY_ISSUE_RESOLVED,
-                {"reference_data_id": key[0], "snap": key[1].text, "issue_id": str(issue_id)},
-            )
-            for issue_id, kind in _open(events).items()
-            if kind == "missing"
-        ]
+    """What is new about one snap. A finding that a person closed stays closed; one that data closed and
+    that is found again is another occurrence."""
+    last = {UUID(e.data["issue_id"]): e.type for e in events}
+    out = []
+    for finding in found:
+        occurrence = 0
+        while last.get(finding.issue_id(occurrence)) == ev.QUALITY_ISSUE_RESOLVED:
+            occurrence += 1
+        if finding.issue_id(occurrence) not in last:
+            out.append(ev.NewEvent(ev.QUALITY_ISSUE_DETECTED, finding.as_json(occurrence)))
+    for issue_id in _open(events).keys() & set(disproved):
+        first = events[0].data
+        body = {"reference_data_id": first["reference_data_id"], "snap": first["snap"]}
+        out.append(ev.NewEvent(ev.QUALITY_ISSUE_RESOLVED, {**body, "issue_id": str(issue_id)}))
     return out

@@ -1,4 +1,8 @@
-"""Findings about a series over time: stale sources and missing values. They alert and hold nothing back."""
+"""Findings about a series over time: stale sources and missing values. They alert and hold nothing back.
+
+What is found is a function of the facts that are there, not of their order: a finding that later facts
+disprove is found no longer, and whoever keeps findings closes it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A stale source or a missing value."""
+    """Something that people should know of a snap of a series."""
 
     kind: str
     reference_data_id: str
@@ -37,21 +41,36 @@ class Finding:
     measured: str
     threshold: str
     detail: str
+    scope: str | None = None
+    """Place of the cause where it is neither the source nor the series, such as ``calendar/ECB``: findings
+    of one kind and scope are one issue."""
+    severity: str | None = None
+    """``low`` to ``critical``; medium where it is not said."""
 
     @property
-    def issue_id(self) -> UUID:
-        """Identity by what was found, so that finding it again is not another issue."""
-        return uuid5(_FINDINGS, f"{self.kind}\n{self.reference_data_id}\n{self.snap.text}\n{self.source}")
+    def identity(self) -> tuple[str, str, Snap, str | None]:
+        """What was found, so that finding it again is not another exception."""
+        return self.kind, self.reference_data_id, self.snap, self.source
 
-    def as_json(self) -> dict[str, Any]:
+    def issue_id(self, occurrence: int = 0) -> UUID:
+        """Identity of the exception. A finding that was disproved and is found again is another
+        ``occurrence``."""
+        again = f"\n{occurrence}" if occurrence else ""
+        return uuid5(
+            _FINDINGS, f"{self.kind}\n{self.reference_data_id}\n{self.snap.text}\n{self.source}{again}"
+        )
+
+    def as_json(self, occurrence: int = 0) -> dict[str, Any]:
         """The data of the ``QualityIssueDetected`` event."""
         return {
             "reference_data_id": self.reference_data_id,
             "snap": self.snap.text,
-            "issue_id": str(self.issue_id),
+            "issue_id": str(self.issue_id(occurrence)),
             "kind": self.kind,
             "gate": False,
             "source": self.source,
+            "scope": self.scope,
+            "severity": self.severity,
             "proposed": None,
             "claim_ids": [],
             "submitters": [],
@@ -71,39 +90,34 @@ class Finding:
 def stale_sources(
     reference_data_id: str, facts: Sequence[Fact], stale_after: int, *, from_first: bool
 ) -> list[Finding]:
-    """Sources whose value stood still for ``stale_after`` consecutive snaps, while the series has others
-    that moved or no other source at all. One finding per run, at the snap where it reaches the length.
+    """Sources that said the same for ``stale_after`` consecutive snaps of the series, while other sources
+    moved or there is no other source at all. One finding per run, at the snap where it reaches the length. A
+    snap at which a source says nothing ends its run.
 
     Args:
         facts: facts of the series in snap order, without gaps in what is stored.
-        from_first: whether they begin with the first of the series. If not, a run that a source's first
-            claim here belongs to may have begun earlier and was found then.
+        from_first: whether they begin with the first of the series. If not, a run at their beginning may
+            have begun earlier and belongs to an earlier snap.
     """
     found: list[Finding] = []
-    runs: dict[str, tuple[str, int]] = {}
-    moved: set[str] = set()
-    for i, fact in enumerate(facts):
-        for source, value in fact.claims.items():
-            before = runs.get(source)
-            length = before[1] + 1 if before is not None and before[0] == value else 1
-            runs[source] = (value, length)
-            if before is not None and length == 1:
-                moved.add(source)
-            begun_here = from_first or source in moved
-            if (
-                begun_here
-                and length == stale_after
-                and not _all_still(facts[i - stale_after + 1 : i + 1], source)
-            ):
+    for last in range(stale_after - 1, len(facts)):
+        first = last - stale_after + 1
+        before = facts[first - 1].claims if first else None
+        if before is None and not from_first:
+            continue
+        run = facts[first : last + 1]
+        for source, value in facts[last].claims.items():
+            began = before is None or before.get(source) != value
+            if began and all(f.claims.get(source) == value for f in run) and not _all_still(run, source):
                 found.append(
                     Finding(
                         "stale",
                         reference_data_id,
-                        fact.snap,
+                        facts[last].snap,
                         source,
-                        str(length),
                         str(stale_after),
-                        f"{source} has said {value} for {length} snaps in a row",
+                        str(stale_after),
+                        f"{source} has said {value} for {stale_after} snaps in a row",
                     )
                 )
     return found
@@ -145,6 +159,7 @@ def missing_values(
                 "0",
                 "1",
                 f"no claim for {day.isoformat()}, a session of {calendar.name}",
+                scope=f"calendar/{calendar.name}",
             )
             for day in expected
         ]

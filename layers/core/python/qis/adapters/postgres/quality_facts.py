@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from qis.adapters.postgres.connection import Database
+from qis.application.quality import OpenFinding
 from qis.domain.events import Position
 from qis.domain.findings import Fact
 from qis.domain.snap import Snap
@@ -41,6 +42,13 @@ ORDER BY k.id, f.snap_ns
 _LAST = """
 SELECT DISTINCT ON (reference_data_id) reference_data_id, snap_ns, status, claims
 FROM quality_facts ORDER BY reference_data_id, snap_ns DESC
+"""
+
+_OPEN = """
+SELECT e.issue_id, e.details ->> 'kind', e.reference_data_id, e.snap_ns, e.details ->> 'source'
+FROM exceptions e
+WHERE e.status = 'open' AND e.details -> 'gate' = 'false'
+  AND e.reference_data_id IN (SELECT json_array_elements_text(%s::json))
 """
 
 _SCORES = """
@@ -87,6 +95,11 @@ class PostgresFacts:
         for id_, ns, status, claims in self._database.connect().execute(_AROUND, (json.dumps(wanted),)):
             found.setdefault(id_, []).append(Fact(Snap(ns), status, claims))
         return found
+
+    def open_findings(self, ids: Collection[str]) -> Sequence[OpenFinding]:
+        """See ``Facts.open_findings``."""
+        rows = self._database.connect().execute(_OPEN, (json.dumps(list(ids)),))
+        return [OpenFinding(item, (kind, id_, Snap(ns), source)) for item, kind, id_, ns, source in rows]
 
     def last(self) -> Mapping[str, Fact]:
         """See ``Facts.last``."""
