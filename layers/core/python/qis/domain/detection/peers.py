@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from math import exp
 from typing import NamedTuple
 
 from qis.domain.detection.rules import DetectionRules
@@ -21,8 +22,13 @@ FIRST_WEIGHT = 4
 MATERIAL = 2e-4
 """Smallest scale of a distance: two basis points."""
 SLOW = 1 / 40
+STEP = 1 / 20
 _WINSOR = 3.0
-_CLIP = 4.0
+_SHIFT_CLIP = 4.0
+_CALM = 1.5
+"""Steps of the market, in its scales, up to which venues differ as they usually do."""
+_CLIP = 2.0
+_LEAST_SLACK, _MOST_SLACK = 1.0, 2.0
 
 
 class Distance(NamedTuple):
@@ -79,7 +85,7 @@ class Peer:
     @property
     def biased(self) -> bool:
         """Whether the source's distance has drifted away."""
-        return max(self.high, self.low) > self.rules.drift
+        return max(self.high, self.low) > 1.0
 
     def shift(self, x: float, consensus: float, before: float | None) -> None:
         """Take the evidence for days that are one off."""
@@ -92,23 +98,32 @@ class Peer:
                 behind = (own - abs(x - before - self.basis)) / unit
                 ahead = (abs(last - before) - abs(last - consensus)) / unit
                 most = self.rules.shift + 4.0
-                self.behind = min(most, max(0.0, self.behind + max(-_CLIP, min(2.0, behind))))
-                self.ahead = min(most, max(0.0, self.ahead + max(-_CLIP, min(2.0, ahead))))
+                self.behind = min(most, max(0.0, self.behind + max(-_SHIFT_CLIP, min(2.0, behind))))
+                self.ahead = min(most, max(0.0, self.ahead + max(-_SHIFT_CLIP, min(2.0, ahead))))
         self.last = x
+
+    def is_new(self, excess: float, before: float | None) -> bool:
+        """Whether most of the distance was not there one observation ago."""
+        return before is None or abs(excess - (self.last - before - self.basis)) >= 0.7 * abs(excess)
 
     def fits_before(self, x: float, before: float) -> bool:
         """Whether the value is what the peers said one observation ago."""
         return abs(x - before - self.basis) < 2.0 * self.spread
 
     def accumulate(self, scales: float) -> None:
-        """Add to the CUSUMs; a source that is back where it belongs is forgiven at once."""
-        if self.biased and abs(scales) < self.rules.drift_slack:
+        """Add to the CUSUMs; a source that is back where it belongs is forgiven at once.
+
+        The slack is half the bias sought, the optimum for a shift of that size; the threshold shrinks with it
+        so that false alarms stay as rare, but never lets one observation alone be a bias.
+        """
+        slack = min(_MOST_SLACK, max(_LEAST_SLACK, 0.5 * self.rules.bias / self.spread))
+        if self.biased and abs(scales) < slack:
             self.high = self.low = 0.0
             return
-        z = max(-_CLIP, min(_CLIP, scales))
-        slack, most = self.rules.drift_slack, self.rules.drift + _CLIP
-        self.high = min(most, max(0.0, self.high + z - slack))
-        self.low = min(most, max(0.0, self.low - z - slack))
+        limit = max(1.1 * _CLIP, self.rules.drift / slack)
+        z = max(-slack - _CLIP, min(slack + _CLIP, scales))
+        self.high = min(2.0, max(0.0, self.high + (z - slack) / limit))
+        self.low = min(2.0, max(0.0, self.low - (z + slack) / limit))
 
     def learn(self, excess: float) -> None:
         """Take a distance into the basis and the scale."""
@@ -119,10 +134,11 @@ class Peer:
             return
         most = _WINSOR * self.spread
         bounded = max(-most, min(most, excess))
-        weight = max(1.0 / (count + 1), SLOW)
-        self.basis += bounded * weight
-        spread = self.spread + (1.2533 * abs(bounded) - self.spread) * max(1.0 / (count + FIRST_WEIGHT), SLOW)
-        self.spread = max(spread, MATERIAL)
+        self.basis += bounded * max(1.0 / (count + 1), SLOW)
+        # The median of absolute distances, by stochastic approximation: what lies beyond counts as one.
+        weight = max(1.0 / (count + FIRST_WEIGHT), STEP)
+        self.spread *= exp(weight if abs(excess) > self.spread * 0.6745 else -weight)
+        self.spread = max(self.spread, MATERIAL)
 
     def stay_off(self, excess: float) -> bool:
         """Count an observation off the basis; whether it now is the basis."""
@@ -137,21 +153,27 @@ class Peer:
         return True
 
 
-def distances(values: Sequence[float], peers: Sequence[Peer]) -> list[Distance]:
-    """The distance of each value from the median of the others. At least two values; their order is that of
-    ``peers``."""
+def distances(values: Sequence[float], steps: Sequence[float], peers: Sequence[Peer]) -> list[Distance]:
+    """The distance of each value from the median of the others.
+
+    Args:
+        values: logarithms, two at least, in the order of ``peers``.
+        steps: each source's own step, in its scales: on days on which all move much, venues differ more.
+    """
     freed = [x - p.basis for x, p in zip(values, peers, strict=True)]
     ordered = sorted(freed)
     centre = middle(ordered)
-    stray = sorted(abs(y - centre) / p.spread for y, p in zip(freed, peers, strict=True))
+    stray = [abs(y - centre) / p.spread for y, p in zip(freed, peers, strict=True)]
+    strays, moves = sorted(stray), sorted(steps)
     found = []
-    for x, y, peer in zip(values, freed, peers, strict=True):
+    for x, y, peer, off, step in zip(values, freed, peers, stray, steps, strict=True):
         consensus = _median_without(ordered, y)
-        unrest = max(1.0, _median_without(stray, abs(y - centre) / peer.spread))
+        disagreement = _median_without(strays, off)
+        unrest = max(1.0, disagreement, _median_without(moves, step) / _CALM)
         wide = 2.0 if peer.count < peer.rules.warm_up else 1.0
         excess = y - consensus
         scales = excess / (peer.spread * unrest * wide)
-        found.append(Distance(excess, scales, consensus + (x - y), unrest < peer.rules.peer_jump / 2))
+        found.append(Distance(excess, scales, consensus + (x - y), disagreement < peer.rules.peer_jump / 2))
     return found
 
 

@@ -32,14 +32,14 @@ class DetectionRules:
     """The same where the step is one that no market makes: a sign, a power of ten."""
     stale: float = 1e-4
     """A run is stale when the source's own past makes it less likely than this."""
-    peer_jump: float = 7.0
+    peer_jump: float = 10.0
     """Distance from the peers, in scales of that distance, that is a fault at once."""
     peer_slip: float = 4.0
     """The same where exchanging two digits puts it right."""
-    drift_slack: float = 1.0
-    """Distance from the peers, in scales, that the sum behind ``bias`` forgives at each observation."""
-    drift: float = 6.0
-    """Sum of what was not forgiven that is a bias."""
+    bias: float = 0.01
+    """Smallest relative distance from the peers worth finding, where it lasts."""
+    drift: float = 9.0
+    """Threshold of the sum behind ``bias``, in scales squared."""
     shift: float = 8.0
     """Evidence (sum of log-likelihood gains) that a source's days are those of its peers, one off."""
     volume: float = 9.0

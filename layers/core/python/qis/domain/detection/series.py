@@ -18,6 +18,8 @@ from qis.domain.detection.stream import Stream, Suspicion, sure
 _REGULAR = 0.9
 """Presence from which the absence of a source is a finding."""
 _PRESENCE = 1 / 20
+DOUBTED = 0.5
+"""Credibility of a source while it is known to be off: biased, a day late, or on a level of its own."""
 
 
 class _Source:
@@ -169,8 +171,9 @@ class SeriesDetector:
         self, wanted: Sequence[str], values: dict[str, tuple[float, float]], names: Sequence[str]
     ) -> dict[str, _Place]:
         peers = [self._sources[n].peer for n in names]
+        given = distances([values[n][0] for n in names], [abs(values[n][1]) for n in names], peers)
         found = {}
-        for name, distance in zip(names, distances([values[n][0] for n in names], peers), strict=True):
+        for name, distance in zip(names, given, strict=True):
             if name in wanted:
                 others = tuple(n for n in names if n != name)
                 theirs = max(abs(values[n][1]) for n in others)
@@ -192,27 +195,41 @@ class SeriesDetector:
             peer.last = place.x
             return stream.judge(ns, claim.value, claim.volume)
         before = self._before
+        was_shifted, new = peer.shifted, peer.is_new(distance.excess, before)
         peer.shift(place.x, consensus, before)
         if place.x == stream.x:
             moved = 0.0 if before is None else (consensus - before) / peer.spread
             found = stream.judge(ns, claim.value, claim.volume, moved)
             if stream.stale:
                 return found
-        fault = self._beside_fault(ns, claim, source, place, before)
+        if peer.shifted:
+            stream.set_aside(ns, claim.value)
+            if was_shifted:
+                return None
+            total = max(peer.behind, peer.ahead)
+            return [self._peer_suspicion(ns, claim, place, Fault.DATE_SHIFT, self._rules.shift, total)]
+        fault = self._beside_fault(ns, claim, source, place, before, new)
         if fault is not None:
             if peer.stay_off(distance.excess):
                 peer.learn(0.0)
             stream.set_aside(ns, claim.value)
-            return [fault]
+            return [fault] if self._worth_saying(fault, peer) else None
+        known = peer.biased
         peer.accumulate(distance.scales)
         if peer.biased:
-            return self._biased(ns, claim, source, place)
+            return self._biased(ns, claim, source, place, known)
         peer.learn(distance.excess)
-        vouched = distance.agreeing and abs(distance.scales) <= self._rules.peer_jump
+        vouched = distance.agreeing and abs(distance.scales) <= self._rules.peer_slip
         return stream.judge(ns, claim.value, claim.volume, None, vouched)
 
     def _beside_fault(
-        self, ns: int, claim: Observation, source: _Source, place: _Place, before: float | None
+        self,
+        ns: int,
+        claim: Observation,
+        source: _Source,
+        place: _Place,
+        before: float | None,
+        new: bool,
     ) -> Suspicion | None:
         """The fault that the peers speak of, if they can: two that agree, or one that did not move."""
         peer, distance, rules = source.peer, place.distance, self._rules
@@ -221,12 +238,10 @@ class SeriesDetector:
         else:
             able = place.own > rules.reversal and place.own > 2.0 * place.theirs
         size = abs(distance.scales)
-        if peer.shifted:
-            return self._peer_suspicion(ns, claim, place, Fault.DATE_SHIFT, rules.shift, size)
         if not able or size <= rules.peer_slip:
             return None
         if size <= rules.peer_jump:
-            repair = transposition(claim.value, distance.expected, peer.spread)
+            repair = transposition(claim.value, distance.expected, peer.spread) if new else None
             if repair is None:
                 return None
             return self._peer_suspicion(
@@ -240,13 +255,23 @@ class SeriesDetector:
         kind = Fault.LEVEL_SHIFT if peer.off_n + 1 >= rules.confirm else Fault.SPIKE
         return self._peer_suspicion(ns, claim, place, kind, rules.peer_jump, size)
 
-    def _biased(self, ns: int, claim: Observation, source: _Source, place: _Place) -> list[Suspicion] | None:
+    def _worth_saying(self, fault: Suspicion, peer: Peer) -> bool:
+        """Slips are said of every claim; of a source elsewhere only that it went, and that it stayed."""
+        moved = fault.kind in (Fault.SPIKE, Fault.LEVEL_SHIFT, Fault.DATE_SHIFT)
+        return not moved or peer.off_n in (1, self._rules.confirm)
+
+    def _biased(
+        self, ns: int, claim: Observation, source: _Source, place: _Place, known: bool
+    ) -> list[Suspicion] | None:
+        """One finding for a bias, not one for each claim that has it."""
         peer = source.peer
-        sum_ = max(peer.high, peer.low)
+        total = max(peer.high, peer.low)
         peer.stay_off(place.distance.excess)
         source.stream.set_aside(ns, claim.value)
-        found = self._peer_suspicion(ns, claim, place, Fault.BIAS, self._rules.drift, sum_)
-        return [found._replace(measured=f"sum {sum_:.2f}", threshold=f"sum {self._rules.drift:g}")]
+        if known:
+            return None
+        found = self._peer_suspicion(ns, claim, place, Fault.BIAS, 1.0, total)
+        return [found._replace(action=Action.FLAG, measured=f"sum {total:.2f}", threshold="sum 1")]
 
     def _peer_suspicion(
         self,
@@ -272,7 +297,8 @@ class SeriesDetector:
         )
 
     def _judgement(self, ns: int, source: str, suspicions: Sequence[Suspicion]) -> Judgement:
-        credibility = 1.0
+        peer = self._sources[source].peer
+        credibility = DOUBTED if peer.biased or peer.shifted or peer.off_n else 1.0
         found = []
         for s in suspicions:
             if s.since_ns == ns:

@@ -204,6 +204,9 @@ class Stream:
         found: list[Suspicion] = []
         if volume is not None:
             self._judge_volume(ns, volume, found)
+        if not number and not self.linear:
+            found.append(self._zero(ns, value))
+            return found
         gap_ns = ns - self.last_ns
         self.last_ns = ns
         exponent = value.as_tuple().exponent
@@ -223,6 +226,11 @@ class Stream:
             self.x = x
             self._move(ns, value, number, x, gap_ns, vouched, found)
         return found
+
+    def _zero(self, ns: int, value: Decimal) -> Suspicion:
+        """Zero is no price, however often it comes: it is never held, and says nothing of the source."""
+        expected = self._expected() if self.count else ""
+        return Suspicion(Fault.ZERO, 0.99, Action.QUARANTINE, ns, str(value), expected, "zero", "above zero")
 
     def _first_scale(self, number: float) -> float:
         relative = FIRST_SCALE / _TO_SIGMA
@@ -316,11 +324,9 @@ class Stream:
         """The finding about a step beyond ``jump``; the value is held."""
         why = None if self.linear else slip(value, self.level, self._near())
         kind, repair = (Fault.SPIKE, None) if why is None else (why.kind, why.repair)
-        if not value:
-            kind = Fault.ZERO
-        elif value < 0 and not self.linear:
+        if value < 0 and not self.linear:
             kind = Fault.SIGN
-        never = kind in (Fault.ZERO, Fault.SIGN, Fault.DECIMAL_SHIFT, Fault.SCALE)
+        never = kind in (Fault.SIGN, Fault.DECIMAL_SHIFT, Fault.SCALE)
         self.alert = 3 if never else max(self.alert, 2)
         if kind is Fault.SPIKE and not self.linear and (key := one_key_off(value, self.level, self.scale)):
             kind, repair = Fault.FAT_FINGER, key
