@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 MAJORITY = frozenset({"nasdaq-com", "yahoo-finance", "google-finance", "bloomberg", "msn-money"})
-"""The sources whose majority is the first gold standard of the stock claims; the second is nasdaq-com's own."""
+"""The sources whose majority is the first gold standard of the stock claims; the other is nasdaq-com's."""
 EXCHANGES: Mapping[str, str] = {
     "bitfinex": "2021-10-17_Bitfinex_BTCUSD_d.csv",
     "bitstamp": "2021-10-17_Bitstamp_BTCUSD_d.csv",
@@ -94,8 +94,8 @@ def rates(folder: Path) -> dict[str, dict[str, Decimal]]:
 
 
 def _rows(file: Path) -> Iterable[dict[str, str]]:
-    opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
-    with opened as text:
+    packed = file.suffix == ".gz"
+    with gzip.open(file, "rt", encoding="utf-8") if packed else file.open(encoding="utf-8") as text:
         first = text.readline()
         if not first.startswith("Created"):
             text.seek(0)
@@ -137,7 +137,7 @@ FAULTS: Mapping[str, Callable[[Past], Decimal]] = {
     "fat-finger": _digits_swapped,
     "wrong-series": lambda p: p.other,
     "inverse": lambda p: _rounded(1 / p.value if p.value else p.value, p.value),
-    "zero": lambda p: Decimal(0),
+    "zero": lambda p: p.value * 0,
 }
 
 
