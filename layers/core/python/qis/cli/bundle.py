@@ -24,6 +24,8 @@ CATALOGUE = (("rules", "rules"), ("sources", "source"), ("series", "reference_da
 RELAY = "backbone"
 """Name under which the function ``relay`` follows the log."""
 CONSUMERS = ("consumer-strategy", "consumer-risk", "consumer-analytics")
+OPERATORS = "consumer-operations"
+"""Where alerts of issues go."""
 DRAIN_PATIENCE = 300.0
 QUIET = 3
 """Looks in a row at which nothing moved, before the pipeline counts as drained."""

@@ -223,7 +223,7 @@ def _next_to(value: str) -> Decimal:
 def _show(out: Console, summary: Mapping[str, Any]) -> None:
     from rich.text import Text
 
-    from qis.cli.bundle import CONSUMERS
+    from qis.cli.bundle import CONSUMERS, OPERATORS
     from qis.cli.render import line, table
 
     out.print()
@@ -258,7 +258,9 @@ def _show(out: Console, summary: Mapping[str, Any]) -> None:
         )
     queues = summary["queues"]
     line(out, "in the queues     ", ", ".join(f"{q} {queues[q]}" for q in CONSUMERS))
-    dead = {q: n for q, n in queues.items() if q not in CONSUMERS and n}
+    if queues.get(OPERATORS):
+        line(out, f"alerts             {OPERATORS} {queues[OPERATORS]}", " (`qis issues list`)")
+    dead = {q: n for q, n in queues.items() if q not in (*CONSUMERS, OPERATORS) and n}
     if dead:
         line(
             out,
