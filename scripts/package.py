@@ -40,12 +40,12 @@ class PackagingError(RuntimeError):
 
 def build_core(target: Path) -> None:
     """The library ``qis`` with its migrations and documents, without the command line, and the certificates
-    of RDS, which only AWS needs, where the library looks for them."""
+    of RDS and of its proxy, which only AWS needs, where the library looks for them."""
     source = ROOT / "layers" / "core" / "python" / "qis"
     _copy(source, target / "python" / "qis", lambda path: path.relative_to(source).parts[0] != "cli")
-    shutil.copyfile(
-        ROOT / "scripts" / "rds-global-bundle.pem", target / Path(RDS_CA_BUNDLE).relative_to("/opt")
-    )
+    trusted = [ROOT / "scripts" / name for name in ("rds-global-bundle.pem", "amazon-root-cas.pem")]
+    bundle = target / Path(RDS_CA_BUNDLE).relative_to("/opt")
+    bundle.write_bytes(b"".join(path.read_bytes() for path in trusted))
 
 
 def build_function(name: str, target: Path) -> None:

@@ -57,11 +57,11 @@ class Alarms(Construct):
             periods=5,
         )
 
-    def errors(self, house_function: HouseFunction) -> None:
+    def errors(self, house_function: HouseFunction) -> cloudwatch.Alarm:
         """A function failed as a whole; failed records of a batch are not counted here."""
         metric = house_function.function.metric_errors(period=_MINUTE, statistic="Sum")
         name = house_function.name
-        self.alarm(
+        return self.alarm(
             f"{name}-errors",
             metric,
             above=0,

@@ -6,14 +6,16 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from aws_cdk import Aws
+from aws_cdk import Aws, CfnOutput, CfnParameter
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from cdk.constructs.contract import operations, to_api_gateway
+from cdk.constructs.contract import Guard, operations, to_api_gateway
 from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import House, acknowledge
+from cdk.constructs.identity import RESOURCE_SERVER
+from cdk.environments.traffic import Plan
 
 STAGE = "live"
 _PUSH_LOGS = "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
@@ -22,9 +24,9 @@ _PUSH_LOGS = "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGateway
 class Api(Construct):
     """One stage, traced, throttled, with access logs.
 
-    API Gateway does not check tokens. Its Cognito authoriser would do it a second time, with its own scope
-    list per method and its own error bodies; the handlers check issuer, audience, expiry and the scope of
-    each route, in AWS as in the local twin, and answer with problem documents.
+    In AWS a request without a token of the user pool, or without the scope that the document asks for, ends
+    at API Gateway and costs no invocation. The handlers check again, issuer, audience, expiry and scope, in
+    AWS as in the local twin: they trust no caller, whichever way it came.
     """
 
     def __init__(
@@ -35,17 +37,24 @@ class Api(Construct):
         house: House,
         document: Mapping[str, Any],
         functions: Mapping[str, HouseFunction],
+        user_pool_arn: str | None,
     ) -> None:
         super().__init__(scope, id_)
         access_logs = house.log_group(self, "AccessLogs", name=f"/aws/apigateway/{house.name('api')}")
         answering = {name: functions[name] for name in sorted(set(operations(document).values()))}
-        uris = {name: _invocation_uri(f.function.function_arn) for name, f in answering.items()}
+        uris = {name: _invocation_uri(f.live.function_arn) for name, f in answering.items()}
+        settings = house.settings.api
+        guard = (
+            Guard(user_pool_arn=user_pool_arn, scope_prefix=f"{RESOURCE_SERVER}/", keys=bool(settings.plans))
+            if user_pool_arn
+            else None
+        )
         self.rest = apigateway.SpecRestApi(
             self,
             "Rest",
             rest_api_name=house.name("api"),
             description="Official values and claims",
-            api_definition=apigateway.ApiDefinition.from_inline(to_api_gateway(document, uris)),
+            api_definition=apigateway.ApiDefinition.from_inline(to_api_gateway(document, uris, guard)),
             endpoint_types=[apigateway.EndpointType.REGIONAL],
             fail_on_warnings=True,
             # The account's logging role; one per account and region, so it is not made by the twin.
@@ -64,12 +73,59 @@ class Api(Construct):
             ),
         )
         for house_function in answering.values():
-            house_function.function.add_permission(
+            house_function.live.add_permission(
                 "Api",
                 principal=iam.ServicePrincipal("apigateway.amazonaws.com"),
                 source_arn=self.rest.arn_for_execute_api("*", "/*", STAGE),
             )
+        for name, plan in settings.plans.items():
+            self._plan(name, plan, house=house)
+        if settings.domain:
+            self._domain(settings.domain)
         self._acknowledge(embedded=house.settings.embedded)
+
+    def _plan(self, name: str, plan: Plan, *, house: House) -> None:
+        """A plan without keys: a key is made for each client, and never in a template."""
+        self.rest.add_usage_plan(
+            f"Plan{name.capitalize()}",
+            name=house.name(name),
+            description=f"What a {name} client may ask for",
+            throttle=apigateway.ThrottleSettings(rate_limit=plan.rate_per_second, burst_limit=plan.burst),
+            quota=apigateway.QuotaSettings(limit=plan.requests_per_day, period=apigateway.Period.DAY),
+            api_stages=[apigateway.UsagePlanPerApiStage(stage=self.rest.deployment_stage)],
+        )
+
+    def _domain(self, name: str) -> None:
+        certificate = CfnParameter(
+            self,
+            "Certificate",
+            type="String",
+            description=f"ARN of the certificate of {name}, in this region",
+            allowed_pattern=r"arn:[a-z-]+:acm:[a-z0-9-]+:\d{12}:certificate/[0-9a-f-]+",
+        )
+        certificate.override_logical_id("ApiCertificate")
+        domain = apigateway.CfnDomainName(
+            self,
+            "Domain",
+            domain_name=name,
+            regional_certificate_arn=certificate.value_as_string,
+            endpoint_configuration=apigateway.CfnDomainName.EndpointConfigurationProperty(types=["REGIONAL"]),
+            endpoint_access_mode="STRICT",
+            security_policy="SecurityPolicy_TLS13_1_3_2025_09",
+        )
+        apigateway.CfnBasePathMapping(
+            self,
+            "Mapping",
+            domain_name=domain.ref,
+            rest_api_id=self.rest.rest_api_id,
+            stage=self.rest.deployment_stage.stage_name,
+        )
+        CfnOutput(
+            self,
+            "DomainTarget",
+            value=domain.attr_regional_domain_name,
+            description=f"What {name} must be an alias of in DNS",
+        )
 
     def _acknowledge(self, *, embedded: bool) -> None:
         acknowledge(

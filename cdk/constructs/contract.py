@@ -9,6 +9,7 @@ and a translation would be a second, weaker contract.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from qis.settings import FUNCTIONS
@@ -17,6 +18,18 @@ FUNCTION = "x-qis-function"
 """Extension of an operation: the function that answers it."""
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _INTEGRATION_TIMEOUT_MS = 29_000
+_TOKEN, _KEY = "users", "key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What API Gateway asks for before it invokes a function."""
+
+    user_pool_arn: str
+    scope_prefix: str
+    """How Cognito writes the resource server before a scope."""
+    keys: bool
+    """Whether a client needs a key, by which its usage plan is found."""
 
 
 class ContractError(ValueError):
@@ -43,12 +56,15 @@ def operations(document: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     return found
 
 
-def to_api_gateway(document: Mapping[str, Any], invocation_uris: Mapping[str, str]) -> dict[str, Any]:
+def to_api_gateway(
+    document: Mapping[str, Any], invocation_uris: Mapping[str, str], guard: Guard | None = None
+) -> dict[str, Any]:
     """The import document of API Gateway.
 
     Args:
         document: OpenAPI 3.1.
         invocation_uris: for each function, the address at which API Gateway invokes it.
+        guard: what is asked for on operations with a scope; the handlers alone ask, where there is none.
 
     Raises:
         ContractError: the document is not 3.1, or an operation has no function of ours.
@@ -61,12 +77,38 @@ def to_api_gateway(document: Mapping[str, Any], invocation_uris: Mapping[str, st
         paths.setdefault(path, {})[method] = _operation(
             document, item.get("parameters", []), item[method], invocation_uris[function]
         )
+        if guard and (asked := _asked(item[method], guard)):
+            paths[path][method]["security"] = [asked]
     return {
         "openapi": "3.0.1",
         "info": {key: document["info"][key] for key in ("title", "version")},
         "paths": paths,
+        **({"components": {"securitySchemes": _schemes(guard)}} if guard else {}),
         "x-amazon-apigateway-gateway-responses": _gateway_responses(),
     }
+
+
+def _asked(operation: Mapping[str, Any], guard: Guard) -> dict[str, list[str]]:
+    """Scopes as the document names them; nothing for what is open to all."""
+    scopes = [guard.scope_prefix + s for entry in operation.get("security", []) for s in entry["bearer"]]
+    if not scopes:
+        return {}
+    return {_TOKEN: scopes} | ({_KEY: []} if guard.keys else {})
+
+
+def _schemes(guard: Guard) -> dict[str, Any]:
+    token = {
+        "type": "apiKey",
+        "name": "Authorization",
+        "in": "header",
+        "x-amazon-apigateway-authtype": "cognito_user_pools",
+        "x-amazon-apigateway-authorizer": {
+            "type": "cognito_user_pools",
+            "providerARNs": [guard.user_pool_arn],
+        },
+    }
+    key = {"type": "apiKey", "name": "x-api-key", "in": "header"}
+    return {_TOKEN: token} | ({_KEY: key} if guard.keys else {})
 
 
 def _operation(
@@ -108,6 +150,9 @@ def _resolve(document: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[st
 def _gateway_responses() -> dict[str, Any]:
     """What API Gateway answers by itself, as the same problem documents that the handlers give."""
     return {
+        "UNAUTHORIZED": _problem(
+            "urn:qis:problem:unauthenticated", "Sign in first", 401, {"WWW-Authenticate": "Bearer"}
+        ),
         "DEFAULT_4XX": _problem("about:blank", "Request refused"),
         "DEFAULT_5XX": _problem("urn:qis:problem:unavailable", "The service is not available"),
         # This is how API Gateway says that there is no such route.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aws_cdk import Duration
+from aws_cdk import Aws, Duration
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_eventschemas as schemas
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from cdk.constructs.house import House
 from cdk.constructs.queues import queue
+from cdk.environments.traffic import Bus
 from qis.domain.events import (
     DATA_PUBLISHED,
     DATA_RESTATED,
@@ -47,6 +49,8 @@ class Events(Construct):
         self.consumers: dict[str, sqs.Queue] = {
             name: self._consumer(name, types, house=house) for name, types in CONSUMERS.items()
         }
+        if house.settings.bus:
+            self._beyond(house.settings.bus, house=house)
         # The schedules of the functions are rules too. They live with the functions; naming them here by
         # pattern keeps this queue's policy independent of them.
         self.bus_dlq.add_to_resource_policy(
@@ -58,6 +62,54 @@ class Events(Construct):
                 conditions={"ArnLike": {"aws:SourceArn": house.arn("events", f"rule/{house.name('*')}")}},
             )
         )
+
+    def _beyond(self, bus: Bus, *, house: House) -> None:
+        """What the twin has not: the archive that events are replayed from, subscribers in other accounts,
+        and the schemas of what went over the bus."""
+        self.bus.archive(
+            "Archive",
+            archive_name=house.name("archive"),
+            description="Everything that went over the bus, to be replayed",
+            event_pattern=events.EventPattern(account=[house.account]),
+            retention=Duration.days(bus.archive_days),
+        )
+        for account in bus.subscribers:
+            # They make, pay for and delete their own rules, for official values only, and see no other's.
+            events.CfnEventBusPolicy(
+                self,
+                f"Subscriber{account}",
+                event_bus_name=self.bus.event_bus_name,
+                statement_id=f"Subscriber{account}",
+                statement={
+                    "Effect": "Allow",
+                    "Principal": {"AWS": f"arn:{Aws.PARTITION}:iam::{account}:root"},
+                    "Action": [
+                        "events:PutRule",
+                        "events:DeleteRule",
+                        "events:DescribeRule",
+                        "events:DisableRule",
+                        "events:EnableRule",
+                        "events:PutTargets",
+                        "events:RemoveTargets",
+                        "events:ListTargetsByRule",
+                    ],
+                    "Resource": house.arn("events", f"rule/{house.name('bus')}/*"),
+                    "Condition": {
+                        "StringEqualsIfExists": {
+                            "events:creatorAccount": account,
+                            "events:detail-type": detail_types(_VALUES),
+                        }
+                    },
+                },
+            )
+        if bus.schemas:
+            schemas.CfnDiscoverer(
+                self,
+                "Schemas",
+                source_arn=self.bus.event_bus_arn,
+                description="Schemas of the events, read from the events themselves",
+                cross_account=False,
+            )
 
     def _consumer(self, name: str, types: Sequence[str], *, house: House) -> sqs.Queue:
         made = queue(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from aws_cdk import Duration
+from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
@@ -22,6 +22,10 @@ from cdk.environments.traffic import EventSource
 from qis.settings import FUNCTIONS, PREFIX
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
+
+
+LIVE = "live"
+"""Name of the alias that is invoked."""
 
 
 class VariablesError(ValueError):
@@ -101,6 +105,9 @@ class HouseFunction(Construct):
             memory_size=size.memory_mb,
             timeout=Duration.seconds(size.timeout_seconds),
             reserved_concurrent_executions=size.reserved_concurrency,
+            snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if size.snap_start else None,
+            # An older version is what a release goes back to.
+            current_version_options=lambda_.VersionOptions(removal_policy=RemovalPolicy.RETAIN),
             tracing=lambda_.Tracing.ACTIVE,
             logging_format=lambda_.LoggingFormat.JSON,
             log_group=log_group,
@@ -110,6 +117,19 @@ class HouseFunction(Construct):
         )
         # Lambda checks at creation that the role can make network interfaces.
         self.function.node.add_dependency(self.policy)
+        self.alias = (
+            lambda_.Alias(
+                self,
+                "Live",
+                alias_name=LIVE,
+                version=self.function.current_version,
+                provisioned_concurrent_executions=size.provisioned_concurrency or None,
+            )
+            if house.settings.release
+            else None
+        )
+        self.live: lambda_.IFunction = self.alias or self.function
+        """What is invoked: the alias that releases move, or the function itself."""
         self.allow(["logs:CreateLogStream", "logs:PutLogEvents"], log_group.log_group_arn)
         # X-Ray has no resources to name.
         self.allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*")
@@ -176,7 +196,8 @@ class HouseFunction(Construct):
         mapping = lambda_.CfnEventSourceMapping(
             self,
             "Source",
-            function_name=self.function.function_name,
+            function_name=self.alias.function_arn if self.alias else self.function.function_name,
+            enabled=None if self._house.settings.active else False,
             event_source_arn=stream.stream_arn,
             starting_position="TRIM_HORIZON",
             batch_size=source.batch_size,
@@ -207,7 +228,7 @@ class HouseFunction(Construct):
         # By name only: a method of the library must not change the queue's policy, see Events.
         queue = sqs.Queue.from_queue_arn(self, "Failed", failed.queue_arn)
         self.allow_send(failed)
-        self.function.configure_async_invoke(
+        self.live.configure_async_invoke(
             retry_attempts=0,
             max_event_age=Duration.minutes(1),
             on_failure=destinations.SqsDestination(queue),
@@ -218,9 +239,10 @@ class HouseFunction(Construct):
             rule_name=self._house.name(self.name),
             description=description,
             schedule=events.Schedule.rate(interval),
+            enabled=self._house.settings.active,
             targets=[
                 targets.LambdaFunction(
-                    self.function,
+                    self.live,
                     dead_letter_queue=queue,
                     retry_attempts=2,
                     max_event_age=Duration.minutes(1),

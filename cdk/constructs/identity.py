@@ -1,4 +1,5 @@
-"""Who may call: a Cognito user pool, the scopes of the API, and a client for machines."""
+"""Who may call: a Cognito user pool, the scopes of the API, clients for machines and people, groups and what
+their members may do in AWS itself."""
 
 from __future__ import annotations
 
@@ -6,13 +7,17 @@ from typing import get_args
 
 from aws_cdk import Aws, Duration
 from aws_cdk import aws_cognito as cognito
+from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from cdk.constructs.house import House, acknowledge
+from cdk.constructs.house import House, acknowledge, finding
+from cdk.constructs.storage import bucket_name
 from cdk.environments.traffic import Identity as IdentitySettings
 from cdk.environments.traffic import Scope
 
 RESOURCE_SERVER = "qis"
+GROUPS = ("data-admin", "data-publisher", "data-writer", "data-reader")
+"""Most powerful first: who is in two acts as the first."""
 
 
 class Identity(Construct):
@@ -20,7 +25,7 @@ class Identity(Construct):
 
     def __init__(self, scope: Construct, id_: str, *, house: House, settings: IdentitySettings) -> None:
         super().__init__(scope, id_)
-        pool = cognito.UserPool(
+        pool = self.pool = cognito.UserPool(
             self,
             "Users",
             user_pool_name=house.name("users"),
@@ -68,14 +73,126 @@ class Identity(Construct):
             # Domain prefixes are global in a region: the account id makes ours unique.
             cognito_domain=cognito.CognitoDomainOptions(domain_prefix=f"{house.name('')}{Aws.ACCOUNT_ID}"),
         )
+        if settings.sign_in_urls:
+            people = self._people(house, settings, server, scopes["read:data"])
+            self._groups(house, people)
         self.issuer = f"https://cognito-idp.{Aws.REGION}.{Aws.URL_SUFFIX}/{pool.user_pool_id}"
         self.jwks_url = f"{self.issuer}/.well-known/jwks.json"
         self.audience = client.user_pool_client_id
         """Access tokens of Cognito name the client that they were given to, no resource."""
         acknowledge(
-            pool,
+            self.pool,
             {
                 "AwsSolutions-COG8": "Threat protection needs the Plus plan and watches sign-ins of people; "
-                "machines sign in here."
+                "machines sign in here, and people with a second factor."
+            },
+        )
+
+    def _people(
+        self,
+        house: House,
+        settings: IdentitySettings,
+        server: cognito.UserPoolResourceServer,
+        reading: cognito.ResourceServerScope,
+    ) -> cognito.UserPoolClient:
+        """The client of the console: people sign in on Cognito's page and come back with a code.
+
+        Its tokens only read. What changes data is asked for by machine clients, whose scopes are chosen one
+        by one: Cognito gives every user of a client all the scopes of that client.
+        """
+        return self.pool.add_client(
+            "People",
+            user_pool_client_name=house.name("people"),
+            generate_secret=False,  # a page in a browser keeps none; the code is bound by PKCE
+            auth_flows=cognito.AuthFlow(user_srp=True),
+            o_auth=cognito.OAuthSettings(
+                flows=cognito.OAuthFlows(authorization_code_grant=True),
+                scopes=[cognito.OAuthScope.OPENID, cognito.OAuthScope.resource_server(server, reading)],
+                callback_urls=list(settings.sign_in_urls),
+            ),
+            supported_identity_providers=[cognito.UserPoolClientIdentityProvider.COGNITO],
+            access_token_validity=Duration.minutes(settings.access_token_minutes),
+            id_token_validity=Duration.minutes(settings.access_token_minutes),
+            refresh_token_validity=Duration.days(settings.refresh_token_days),
+            enable_token_revocation=True,
+            prevent_user_existence_errors=True,
+        )
+
+    def _groups(self, house: House, client: cognito.UserPoolClient) -> None:
+        """A group per role of the product, and the IAM role that its members get for AWS itself: everyone
+        reads the lake, writers also put files where the ingestion finds them."""
+        provider = self.pool.user_pool_provider_name
+        identities = cognito.CfnIdentityPool(
+            self,
+            "Identities",
+            identity_pool_name=house.name("people"),
+            allow_unauthenticated_identities=False,
+            allow_classic_flow=False,
+            cognito_identity_providers=[
+                cognito.CfnIdentityPool.CognitoIdentityProviderProperty(
+                    client_id=client.user_pool_client_id,
+                    provider_name=provider,
+                    server_side_token_check=True,
+                )
+            ],
+        )
+        trust = iam.WebIdentityPrincipal(
+            "cognito-identity.amazonaws.com",
+            {
+                "StringEquals": {"cognito-identity.amazonaws.com:aud": identities.ref},
+                "ForAnyValue:StringLike": {"cognito-identity.amazonaws.com:amr": "authenticated"},
+            },
+        )
+        buckets = f"arn:{Aws.PARTITION}:s3:::"
+        files = {logical: buckets + bucket_name(house, logical) for logical in ("lake", "raw")}
+        for order, name in enumerate(GROUPS):
+            id_ = "".join(word.capitalize() for word in name.split("-"))
+            role = iam.Role(self, f"{id_}Role", assumed_by=trust, description=f"Members of {name}")
+            policy = iam.ManagedPolicy(self, f"{id_}Policy", roles=[role])
+            allowed = [f"{files['lake']}/*"]
+            policy.add_statements(
+                iam.PolicyStatement(actions=["s3:ListBucket"], resources=[files["lake"]]),
+                iam.PolicyStatement(actions=["s3:GetObject"], resources=[f"{files['lake']}/*"]),
+            )
+            keys = ["kms:Decrypt"]
+            if name != "data-reader":
+                allowed.append(f"{files['raw']}/uploads/*")
+                policy.add_statements(
+                    iam.PolicyStatement(actions=["s3:PutObject"], resources=[f"{files['raw']}/uploads/*"])
+                )
+                keys.append("kms:GenerateDataKey")
+            if house.data_key:
+                policy.add_statements(
+                    iam.PolicyStatement(
+                        actions=keys,
+                        resources=[house.data_key.key_arn],
+                        conditions={"StringEquals": {"kms:ViaService": f"s3.{Aws.REGION}.amazonaws.com"}},
+                    )
+                )
+            acknowledge(
+                policy,
+                {
+                    f"AwsSolutions-IAM5[Resource::{finding(arn)}]": "Objects of one bucket or folder."
+                    for arn in allowed
+                },
+            )
+            cognito.CfnUserPoolGroup(
+                self,
+                id_,
+                user_pool_id=self.pool.user_pool_id,
+                group_name=name,
+                precedence=order,
+                role_arn=role.role_arn,
+            )
+        cognito.CfnIdentityPoolRoleAttachment(
+            self,
+            "Roles",
+            identity_pool_id=identities.ref,
+            role_mappings={
+                "people": cognito.CfnIdentityPoolRoleAttachment.RoleMappingProperty(
+                    type="Token",
+                    ambiguous_role_resolution="Deny",
+                    identity_provider=f"{provider}:{client.user_pool_client_id}",
+                )
             },
         )

@@ -65,7 +65,7 @@ def settings() -> Settings:
             lock_days=1,
             rejected_days=30,
         ),
-        api=Api(rate_per_second=100, burst=200, plans={}, domain=None, websocket=None),
+        api=Api(rate_per_second=100, burst=200, plans={}, domain=None),
         alarms=Alarms(
             notify=True, iterator_age_seconds=300, follower_lag_seconds=60, consumer_age_seconds=86_400
         ),

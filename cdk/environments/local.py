@@ -47,7 +47,7 @@ def settings() -> Settings:
         bus=None,
         bucket=Bucket(name_has_account=False, access_logs=False, noncurrent_days=30),
         lake=None,
-        api=Api(rate_per_second=1000, burst=500, plans={}, domain=None, websocket=None),
+        api=Api(rate_per_second=1000, burst=500, plans={}, domain=None),
         alarms=Alarms(
             notify=False, iterator_age_seconds=60, follower_lag_seconds=30, consumer_age_seconds=86_400
         ),

@@ -33,7 +33,6 @@ from cdk.environments.traffic import (
     Release,
     Secrets,
     Stream,
-    WebSocket,
 )
 
 
@@ -89,7 +88,6 @@ def settings() -> Settings:
                 "premium": Plan(rate_per_second=5_000, burst=5_000, requests_per_day=200_000_000),
             },
             domain="api.data.qis.example",
-            websocket=WebSocket(rate_per_second=1000, burst=500),
         ),
         alarms=Alarms(
             notify=True, iterator_age_seconds=30, follower_lag_seconds=5, consumer_age_seconds=86_400

@@ -30,6 +30,7 @@ from cdk.environments.stores import (
     Documents,
     Files,
     Lake,
+    LiveAnalytics,
     Search,
     TimeSeries,
 )
@@ -132,6 +133,10 @@ class Settings(Model):
                 raise ValueError(f"{name}: the local twin brings it, or has none")
         if self.embedded and (self.caches or self.time_series.store != "rollups"):
             raise ValueError("caches, time_series: the local twin brings its own")
+        if self.identity and self.identity.sign_in_urls and self.lake is None:
+            raise ValueError("identity.sign_in_urls: people read the lake, and there is none")
+        if isinstance(self.time_series, LiveAnalytics) and self.lake is None:
+            raise ValueError("time_series: what it rejects goes to a bucket of the lake, and there is none")
         if not self.embedded and not self.alarms.notify:
             raise ValueError("alarms.notify: an alarm outside the local twin must reach someone")
         return self
@@ -163,6 +168,8 @@ class Settings(Model):
             raise ValueError("network.availability_zones: production needs 3, to lose one")
         if self.kafka and zones and self.kafka.brokers % zones:
             raise ValueError(f"kafka.brokers: must be a multiple of the {zones} zones")
+        if self.caches and "hot" not in self.caches:
+            raise ValueError("caches: the one that reading goes through is `hot`")
         for name, size in self.caches.items():
             if self.production and name == "hot" and size.nodes < 2:
                 raise ValueError("caches.hot.nodes: a replica in another zone takes over in production")

@@ -27,7 +27,6 @@ from cdk.environments.traffic import (
     Release,
     Secrets,
     Stream,
-    WebSocket,
 )
 
 
@@ -79,7 +78,6 @@ def settings() -> Settings:
             burst=500,
             plans={"standard": Plan(rate_per_second=100, burst=200, requests_per_day=1_000_000)},
             domain=None,
-            websocket=WebSocket(rate_per_second=100, burst=200),
         ),
         alarms=Alarms(
             notify=True, iterator_age_seconds=60, follower_lag_seconds=30, consumer_age_seconds=86_400

@@ -126,13 +126,6 @@ class Plan(Model):
     requests_per_day: Annotated[int, Field(ge=1)]
 
 
-class WebSocket(Model):
-    """Limits of the push API."""
-
-    rate_per_second: Annotated[int, Field(ge=1, le=10_000)]
-    burst: Annotated[int, Field(ge=1, le=5_000)]
-
-
 class Api(Model):
     """Limits of the REST API; beyond them a caller gets 429."""
 
@@ -141,7 +134,6 @@ class Api(Model):
     plans: dict[Annotated[str, Field(pattern=r"^[a-z]{3,20}$")], Plan]
     domain: Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9-]+)+$")] | None
     """Custom domain; its certificate is a parameter of the deployment."""
-    websocket: WebSocket | None
 
     @model_validator(mode="after")
     def _plans_within_limits(self) -> Self:

@@ -63,6 +63,7 @@ class Data(Construct):
         self.streams = Streams(self, "Streams", house=self.house)
         self.events = Events(self, "Events", house=self.house)
         self.storage = Storage(self, "Storage", house=self.house)
+        self.user_pool_arn: str | None = None
         self.network: Network | None = None
         self.database: Database | None = None
         self.caches: Caches | None = None
@@ -110,6 +111,7 @@ class Data(Construct):
         if settings.caches:
             self.caches = Caches(self, "Caches", house=self.house, settings=settings.caches, network=network)
         identity = Identity(self, "Identity", house=self.house, settings=settings.identity)
+        self.user_pool_arn = identity.pool.user_pool_arn
         return Endpoints(
             database_host=database.host,
             shared_database_host=database.shared_host,

@@ -17,6 +17,7 @@ from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, NAME
 from cdk.constructs.events import CONSUMERS, TOLD
 from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import acknowledge, finding
+from cdk.constructs.release import Releases
 from cdk.stacks.data import Data
 from qis.domain.events import (
     DATA_INGESTED,
@@ -47,9 +48,17 @@ class Service(Construct):
         self._grants()
         self._event_sources()
         self._schedules()
-        self.api = Api(self, "Api", house=data.house, document=document, functions=self.functions)
+        self.api = Api(
+            self,
+            "Api",
+            house=data.house,
+            document=document,
+            functions=self.functions,
+            user_pool_arn=data.user_pool_arn,
+        )
         self.alarms = self._alarms()
-        if not data.house.settings.embedded:
+        # A second region's database takes no changes before a failover; it has the schema of the first.
+        if not data.house.settings.embedded and data.house.settings.active:
             self._migrate_first(self.api)
 
     def _layer(self, id_: str, path: Path, what: str) -> lambda_.LayerVersion:
@@ -93,7 +102,13 @@ class Service(Construct):
             "reconcile": store,
             "publish": common | {"bus_name": data.events.bus.event_bus_name},
             "quality": store,
-            "query": store | tokens | {"cache_url": at.cache_url},
+            "query": store
+            | tokens
+            | {
+                "cache_url": at.cache_url,
+                "cache_group": data.house.name("hot") if data.caches else "",
+                "cache_user": data.caches.user if data.caches else "",
+            },
             # These two hold a session, which a proxy would have to pin.
             "relay": store
             | {"database_host": at.database_host, "events_stream": data.streams.events.stream_name},
@@ -128,6 +143,8 @@ class Service(Construct):
                 functions[name].allow(["rds-db:connect"], at.shared_app_user_arn)
             functions["relay"].allow(["rds-db:connect"], at.app_user_arn)
             functions["migrate"].allow(["rds-db:connect"], at.migrate_user_arn)
+        if data.caches:
+            functions["query"].allow(["elasticache:Connect"], *data.caches.connect_arns("hot"))
         functions["ingest"].allow_send(data.events.ingest_dlq)
         functions["ingest"].allow(["s3:PutObject"], data.storage.raw_objects_arn)
         acknowledge(
@@ -185,8 +202,12 @@ class Service(Construct):
         alarms.failed_messages("bus-dlq", events.bus_dlq)
         for name in CONSUMERS:
             alarms.slow_consumer(f"consumer-{name}", events.consumers[name])
-        for function in self.functions.values():
-            alarms.errors(function)
+        release = self._data.house.settings.release
+        releases = Releases(self, "Releases", house=self._data.house, settings=release) if release else None
+        for name, function in self.functions.items():
+            errors = alarms.errors(function)
+            if releases and name != "migrate":  # which runs once a deployment, before the others change
+                releases.watch(function, [errors])
         for name in self._data.house.settings.event_sources:
             alarms.iterator_age(self.functions[name])
         alarms.event_log()

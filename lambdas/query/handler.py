@@ -17,7 +17,7 @@ from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.reads import PostgresReads
 from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
-from qis.adapters.valkey import ValkeyAnswers
+from qis.adapters.valkey import ValkeyAnswers, role_sign_in
 from qis.api.contract import contract
 from qis.api.issues import IssueReadOperations
 from qis.api.reads import ReadOperations
@@ -35,8 +35,10 @@ def bootstrap() -> Router:
     """The router with its use cases and adapters, once per process."""
     env = QueryEnvironment.read(os.environ)
     clock = partial(datetime.now, UTC)
-    database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-query")
-    cache_ = ValkeyAnswers(env.cache_url, time.monotonic, _count) if env.cache_url else NoCache()
+    region = os.environ["AWS_REGION"]
+    sign_in = partial(role_sign_in, env.cache_group, env.cache_user, region) if env.cache_group else None
+    cache_ = ValkeyAnswers(env.cache_url, time.monotonic, _count, sign_in) if env.cache_url else NoCache()
+    database = Database(Target.of(env, region), "qis-query")
     operations = ReadOperations(Queries(PostgresReads(database), clock), cache_, clock).handlers()
     operations |= IssueReadOperations(PostgresIssues(database)).handlers()
     keys = partial(fetch_jwks, env.jwks_url)

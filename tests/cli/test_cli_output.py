@@ -121,6 +121,14 @@ class TestProblems:
         monkeypatch.delenv("QIS_TOKEN")
         assert "QIS_TOKEN is not" in run_cli("series", "list").err
 
+    def test_a_key_of_a_usage_plan_is_sent_along(
+        self, system: System, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_cli("series", "list")
+        monkeypatch.setenv("QIS_API_KEY", "plan-key")
+        run_cli("series", "list")
+        assert [a.headers.get("x-api-key") for a in system.asked] == [None, "plan-key"]
+
     def test_without_a_system_it_says_how_to_get_one(
         self, system: System, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
     ) -> None:

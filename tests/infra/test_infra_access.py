@@ -17,6 +17,7 @@ ANY_ACTION: dict[tuple[str, str], str] = {
 """Allowed actions with a wildcard, by type of what holds the policy."""
 
 ANY_RESOURCE: dict[str, str] = {
+    "cloudwatch:DescribeAlarms": "CloudWatch has no resource for describing alarms",
     "cloudwatch:PutMetricData": "CloudWatch has no resource for it; the canary's namespace is a condition",
     "ec2:CreateNetworkInterface": "Lambda names the interfaces of a function itself",
     "ec2:DeleteNetworkInterface": "Lambda names the interfaces of a function itself",
@@ -35,6 +36,7 @@ SOME_RESOURCES: dict[str, str] = {
     "es:ESHttpPut": "paths inside one domain, for its administrator",
     "kms:Encrypt": "the key of the second region, known by the alias that the condition asks for",
     "s3:AbortMultipartUpload": "an export has no name before it is written",
+    "s3:GetObject": "people read the lake, object by object",
     "s3:GetObjectLegalHold": _COPIED,
     "s3:GetObjectRetention": _COPIED,
     "s3:GetObjectVersionAcl": _COPIED,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
 from cdk.constructs.contract import FUNCTION, METHODS, ContractError, operations, to_api_gateway
+from cdk.environments import load
 from qis.settings import FUNCTIONS
 from tests.infra.synthesis import Environment
 
@@ -42,7 +44,7 @@ def test_the_template_has_the_routes_of_the_document(
     for (method, path), function in operations(document).items():
         integration = imported[path][method]["x-amazon-apigateway-integration"]
         assert integration["type"] == "aws_proxy"
-        assert f"Service{function.capitalize()}Function" in str(integration["uri"]), (method, path)
+        assert f"'Service{function.capitalize()}" in str(integration["uri"]), (method, path)
 
 
 def test_reading_is_answered_by_query_and_writing_by_ingest(document: dict[str, Any]) -> None:
@@ -56,7 +58,30 @@ def test_api_gateway_may_invoke_just_what_answers(environment: Environment) -> N
         for logical_id, permission in environment.of_type("AWS::Lambda::Permission")
         if permission["Properties"]["Principal"] == "apigateway.amazonaws.com"
     ]
-    assert sorted(i.removeprefix("Service").partition("Function")[0] for i in allowed) == ["Ingest", "Query"]
+    assert sorted(re.findall("Service([A-Z][a-z]+)", " ".join(allowed))) == ["Ingest", "Query"]
+
+
+def test_api_gateway_asks_for_the_scopes_of_the_document(
+    environment: Environment, document: dict[str, Any]
+) -> None:
+    ((_, api),) = environment.of_type("AWS::ApiGateway::RestApi")
+    body, plans = api["Properties"]["Body"], load(environment.name).api.plans
+    asked = {(m, p): o.get("security") for p, item in body["paths"].items() for m, o in item.items()}
+    if environment.name == "local":  # the twin's gateway checks nothing: the handlers do
+        assert set(asked.values()) == {None}
+        return
+    for (method, path), security in asked.items():
+        scopes = [s for entry in document["paths"][path][method]["security"] for s in entry["bearer"]]
+        if not scopes:
+            assert security is None, path
+            continue
+        (entry,) = security
+        assert entry["users"] == [f"qis/{s}" for s in scopes], (method, path)
+        assert ("key" in entry) == bool(plans), (method, path)
+    assert sum(s is None for s in asked.values()) == 3  # health, readiness and the document itself
+    guard = body["components"]["securitySchemes"]["users"]["x-amazon-apigateway-authorizer"]
+    assert guard["type"] == "cognito_user_pools"
+    assert "DataIdentityUsers" in str(guard["providerARNs"])
 
 
 def test_references_are_followed_and_only_parameters_that_route_are_kept() -> None:

@@ -102,6 +102,9 @@ class QueryEnvironment(ApiEnvironment):
 
     cache_url: str = ""
     """Valkey for answers that can never change (``valkeys://host:port``); empty: no cache."""
+    cache_group: str = ""
+    """ElastiCache group that the function's role signs in to; empty: nobody asks."""
+    cache_user: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,9 +69,11 @@ def path(template: str, *names: str) -> str:
 
 
 class Api:
-    """One system, as one caller."""
+    """One system, as one caller, who has a key where the system has usage plans."""
 
-    def __init__(self, url: str, token: str | None, transport: Transport | None = None) -> None:
+    def __init__(
+        self, url: str, token: str | None, transport: Transport | None = None, key: str | None = None
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise failure("bad-address", "The address is not usable", f"{url!r} is not an http(s) address")
@@ -84,6 +86,7 @@ class Api:
             )
         self.url = url.rstrip("/")
         self._token = token
+        self._key = key
         self._transport = transport or send
 
     def get(self, where: str, **query: object) -> Any:
@@ -102,6 +105,8 @@ class Api:
         sent = {"Accept": "application/json", **(headers or {})}
         if self._token is not None:
             sent["Authorization"] = f"Bearer {self._token}"
+        if self._key is not None:
+            sent["x-api-key"] = self._key
         payload = None
         if body is not None:
             payload = json.dumps(body, separators=(",", ":"), default=str).encode()  # decimals as text

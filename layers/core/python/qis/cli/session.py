@@ -102,7 +102,7 @@ class Session:
         bearer = self._environment.get("QIS_TOKEN")
         if not bearer:
             raise failure("no-token", "There is no token", "QIS_URL is set and QIS_TOKEN is not")
-        return Api(self._environment["QIS_URL"], bearer)
+        return Api(self._environment["QIS_URL"], bearer, key=self._environment.get("QIS_API_KEY"))
 
     @cached_property
     def twin(self) -> Mapping[str, Any]:
