@@ -17,6 +17,7 @@ from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import House, acknowledge
 
 NAMESPACE = "QIS"
+LOWEST_SCORE = 0.95
 _MINUTE = Duration.minutes(1)
 
 
@@ -109,6 +110,21 @@ class Alarms(Construct):
             periods=3,
         )
 
+    def quality(self) -> None:
+        """The mean score of the values of a minute, in ten of twelve minutes: two good minutes between bad
+        ones do not take the alarm back, three do. A minute without values says nothing and changes nothing.
+        """
+        self.alarm(
+            "low-quality",
+            our_metric("quality", "QualityScore", statistic="Average"),
+            below=LOWEST_SCORE,
+            what=f"The quality score has been below {LOWEST_SCORE} for ten minutes",
+            runbook="low-quality",
+            periods=10,
+            of=12,
+            missing=cloudwatch.TreatMissingData.IGNORE,
+        )
+
     def tell_of_issues(self, bus: events.EventBus, failed: sqs.Queue) -> None:
         """Alerts, escalations and ends of issues go to the people that alarms go to."""
         if self.topic is None:
@@ -146,7 +162,8 @@ class Alarms(Construct):
         logical: str,
         metric: cloudwatch.IMetric,
         *,
-        above: float,
+        above: float | None = None,
+        below: float | None = None,
         what: str,
         runbook: str,
         periods: int = 1,
@@ -154,20 +171,22 @@ class Alarms(Construct):
         missing: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING,
         tells: bool = True,
     ) -> cloudwatch.Alarm:
-        """Someone is told when ``metric`` was ``above`` a value in ``periods`` ``of`` the last ones.
+        """Someone is told when ``metric`` was above or below a value in ``periods`` ``of`` the last ones.
 
         Args:
             runbook: the page in ``docs/runbooks`` that says what to do.
             tells: false for one that is only a part of a composite alarm.
         """
+        limit, operator = (above, "GREATER_THAN") if below is None else (below, "LESS_THAN")
+        assert limit is not None
         alarm = cloudwatch.Alarm(
             self,
             "".join(word.capitalize() for word in logical.split("-")),
             alarm_name=self._house.name(logical),
             alarm_description=described(what, runbook),
             metric=metric,
-            threshold=above,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            threshold=limit,
+            comparison_operator=cloudwatch.ComparisonOperator[f"{operator}_THRESHOLD"],
             datapoints_to_alarm=periods,
             evaluation_periods=of or periods,
             treat_missing_data=missing,

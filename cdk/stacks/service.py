@@ -211,6 +211,7 @@ class Service(Construct):
         for name in self._data.house.settings.event_sources:
             alarms.iterator_age(self.functions[name])
         alarms.event_log()
+        alarms.quality()
         alarms.tell_of_issues(events.bus, events.bus_dlq)
         return alarms
 

@@ -19,8 +19,10 @@ from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
+from qis.adapters.postgres.scoreboard import PostgresScoreStore
 from qis.application.issues import IssueWatch
 from qis.application.quality import Quality
+from qis.application.scoreboard import Advance, Scoreboard
 from qis.settings import QualityEnvironment
 
 logger = Logger()
@@ -34,6 +36,7 @@ class App:
 
     quality: Quality
     watch: IssueWatch
+    scoreboard: Scoreboard
 
 
 @cache
@@ -44,7 +47,9 @@ def bootstrap() -> App:
     store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
     return App(
-        Quality(store, catalogue, PostgresFacts(database)), IssueWatch(store, PostgresIssues(database))
+        Quality(store, catalogue, PostgresFacts(database)),
+        IssueWatch(store, PostgresIssues(database)),
+        Scoreboard(PostgresScoreStore(database), catalogue),
     )
 
 
@@ -61,6 +66,17 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     else:
         issues = app.watch.tick(now)
         findings = app.quality.scheduled(now)
+        _report(app.scoreboard.advance(now))
     metrics.add_metric("QualityFindings", MetricUnit.Count, findings)
     metrics.add_metric("IssueEvents", MetricUnit.Count, issues)
     return failures([])
+
+
+def _report(done: Advance) -> None:
+    """What the closed minutes hold. A minute without a value has no score."""
+    metrics.add_metric("EventsScored", MetricUnit.Count, done.events)
+    for _, window in done.closed:
+        metrics.add_metric("IngestionRate", MetricUnit.Count, window.claims)
+        metrics.add_metric("QualityAnomalies", MetricUnit.Count, window.poor)
+        if window.score is not None:
+            metrics.add_metric("QualityScore", MetricUnit.NoUnit, float(window.score))

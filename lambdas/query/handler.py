@@ -13,16 +13,20 @@ from uuid import uuid4
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
+from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.reads import PostgresReads
+from qis.adapters.postgres.scoreboard import PostgresScores
 from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
 from qis.adapters.valkey import ValkeyAnswers, role_sign_in
 from qis.api.contract import contract
 from qis.api.issues import IssueReadOperations
 from qis.api.reads import ReadOperations
 from qis.api.router import Router
+from qis.api.scores import ScoreOperations
 from qis.application.queries import NoCache, Queries
+from qis.application.scoreboard import ScoreQueries
 from qis.settings import QueryEnvironment
 
 logger = Logger()
@@ -41,6 +45,8 @@ def bootstrap() -> Router:
     database = Database(Target.of(env, region), "qis-query")
     operations = ReadOperations(Queries(PostgresReads(database), clock), cache_, clock).handlers()
     operations |= IssueReadOperations(PostgresIssues(database)).handlers()
+    scores = ScoreQueries(PostgresScores(database), PostgresCatalogue(database, time.monotonic))
+    operations |= ScoreOperations(scores, clock).handlers()
     keys = partial(fetch_jwks, env.jwks_url)
     authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch

@@ -16,6 +16,7 @@ from qis.api.contract import contract
 from qis.api.issues import IssueReadOperations, IssueWriteOperations
 from qis.api.reads import ReadOperations
 from qis.api.router import Router
+from qis.api.scores import ScoreOperations
 from qis.application.issues import IssueEntry, IssueItem
 from qis.application.queries import (
     AnswerCache,
@@ -26,6 +27,7 @@ from qis.application.queries import (
     OfficialRow,
     Queries,
 )
+from qis.domain.errors import NotFound
 from qis.domain.events import Position
 from qis.domain.series import parse_series
 from qis.domain.snap import Snap
@@ -101,6 +103,13 @@ class FakeIssues:
 
     def items(self, *_: Any) -> list[IssueItem]:
         return []
+
+
+class FakeScores:
+    """``ScoreQueries`` that know nothing."""
+
+    def scores(self, scope: str, name: str, *_: Any) -> dict[str, Any]:
+        raise NotFound(f"{scope} {name} is not registered")
 
 
 @dataclass
@@ -213,6 +222,7 @@ class Front:
         queries = Queries(self.reads, lambda: CLOCK)  # type: ignore[arg-type] # only what the tests reach
         reading = ReadOperations(queries, self.cache, lambda: CLOCK).handlers()
         reading |= IssueReadOperations(FakeIssues()).handlers()
+        reading |= ScoreOperations(FakeScores(), lambda: CLOCK).handlers()  # type: ignore[arg-type] # as queries
         writing = WriteOperations(self.writes, self.writes, self.writes).handlers()
         writing |= IssueWriteOperations(Desk(self.writes)).handlers()
         for name, handlers in (("query", reading), ("ingest", writing)):

@@ -18,12 +18,14 @@ from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.reads import PostgresReads
 from qis.adapters.postgres.receipts import PostgresReceipts
+from qis.adapters.postgres.scoreboard import PostgresScores, PostgresScoreStore
 from qis.adapters.tokens import JwtAuthenticator
 from qis.api.commands import WriteOperations
 from qis.api.contract import contract
 from qis.api.issues import IssueReadOperations, IssueWriteOperations
 from qis.api.reads import ReadOperations
 from qis.api.router import Router
+from qis.api.scores import ScoreOperations
 from qis.application.corrections import Corrections
 from qis.application.ingest import Ingest
 from qis.application.issues import IssueDesk, IssueWatch
@@ -32,6 +34,7 @@ from qis.application.quality import Quality
 from qis.application.queries import AnswerCache, NoCache, Queries
 from qis.application.reconcile import Reconciler, Trigger
 from qis.application.register import Register
+from qis.application.scoreboard import Scoreboard, ScoreQueries
 from qis.domain.events import START, Event
 from qis.domain.snap import parse_snap
 from tests.api.events import proxy_event
@@ -124,6 +127,9 @@ class World:
         desk = IssueDesk(store, book, self.corrections, clock)
         reading = ReadOperations(self.queries, cache or NoCache(), clock).handlers()
         reading |= IssueReadOperations(book).handlers()
+        self.scoreboard = Scoreboard(PostgresScoreStore(database), self.catalogue)
+        scores = ScoreQueries(PostgresScores(database), self.catalogue)
+        reading |= ScoreOperations(scores, clock).handlers()
         writing = WriteOperations(self.ingest, self.corrections, self.register).handlers()
         writing |= IssueWriteOperations(desk).handlers()
         self._routers = {

@@ -80,3 +80,20 @@ def test_a_snooze_is_a_duration_from_now(desk: System, run_cli: RunCli) -> None:
     until = datetime.fromisoformat(desk.asked[-1].body["until"])
     assert abs(until - datetime.now(UTC) - timedelta(hours=2)) < timedelta(minutes=1)
     assert run_cli("issues", "snooze", "i-1", "--for", "soon", "--reason", "noon").status == 1
+
+
+def test_scores_of_a_window_and_of_an_empty_one(system: System, run_cli: RunCli) -> None:
+    window = {"from": "2026-01-05T00:00:00Z", "to": "2026-01-06T00:00:00Z"}
+    found = {
+        "scope": "source",
+        "name": "ecb",
+        "window": window,
+        "scores": {"accuracy": "0.9"},
+        "reason": None,
+    }
+    system.on("GET", "/api/v1/quality/source/ecb", found)
+    assert run_cli("scores", "source", "ecb", "--window", "P7D", "--json").document == found
+    assert system.asked[-1].query == {"timeWindow": "P7D"}
+    assert "accuracy: 0.9" in run_cli("scores", "source", "ecb").out
+    system.on("GET", "/api/v1/quality/series/X", {**found, "reason": "empty-window"})
+    assert "nothing to score" in run_cli("scores", "series", "X").out

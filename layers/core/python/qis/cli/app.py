@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from qis.cli import catalogue, corrections, detection, issues, loading, operations, twin, values
+from qis.cli import catalogue, corrections, detection, issues, loading, operations, scores, twin, values
 from qis.cli.cost import command as costs
 
 HELP = """Official market and reference data: many claims in, one official value out, and why.
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (twin, loading, detection, values, corrections, issues, catalogue, operations, costs):
+for part in (twin, loading, detection, values, scores, corrections, issues, catalogue, operations, costs):
     part.register(app)
 
 

@@ -69,9 +69,14 @@ def mean(scores: Sequence[Decimal]) -> Decimal | None:
 
 def share(part: int, whole: int) -> Decimal | None:
     """``part / whole`` to four decimals; ``None`` where ``whole`` is nothing."""
-    if whole == 0:
+    return quotient(Decimal(part), Decimal(whole))
+
+
+def quotient(total: Decimal, count: Decimal) -> Decimal | None:
+    """``total / count`` to four decimals; ``None`` where ``count`` is nothing."""
+    if not count:
         return None
-    return _CONTEXT.divide(Decimal(part), Decimal(whole)).quantize(_PLACES)
+    return _CONTEXT.divide(total, count).quantize(_PLACES)
 
 
 def value_scores(

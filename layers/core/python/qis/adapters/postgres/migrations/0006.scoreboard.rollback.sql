@@ -1,0 +1,1 @@
+DROP TABLE quality_windows, quality_tallies, quality_values;

@@ -1,0 +1,147 @@
+"""The scoreboard on PostgreSQL: its follower's transaction, and the sums as the queries see them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from qis.adapters.postgres.connection import Database
+from qis.adapters.postgres.followers import PostgresFollower
+from qis.application.scoreboard import Key, Place
+from qis.domain.events import Event, Position
+from qis.domain.scoreboard import Cell, Tally, ValueState, change
+from qis.domain.windows import Windows
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+FOLLOWER = "scoreboard"
+
+_STATES = """
+SELECT k.id, k.ns, v.state FROM json_to_recordset(%s) AS k(id text, ns bigint)
+JOIN quality_values v ON v.reference_data_id = k.id AND v.snap_ns = k.ns
+"""
+
+_KEEP_STATES = """
+INSERT INTO quality_values (reference_data_id, snap_ns, state)
+SELECT id, ns, state FROM json_to_recordset(%s) AS x(id text, ns bigint, state jsonb)
+ON CONFLICT (reference_data_id, snap_ns) DO UPDATE SET state = excluded.state
+"""
+
+_TALLIES = """
+SELECT k.id, k.source, k.hour, t.tally
+FROM json_to_recordset(%s) AS k(id text, source text, hour bigint)
+JOIN quality_tallies t ON t.reference_data_id = k.id AND t.source = k.source AND t.hour_ns = k.hour
+"""
+
+_KEEP_TALLIES = """
+INSERT INTO quality_tallies (reference_data_id, source, hour_ns, tally)
+SELECT id, source, hour, tally
+FROM json_to_recordset(%s) AS x(id text, source text, hour bigint, tally jsonb)
+ON CONFLICT (reference_data_id, source, hour_ns) DO UPDATE SET tally = excluded.tally
+"""
+
+_TOTAL = """
+SELECT n.key, sum(n.value::numeric) FROM quality_tallies t CROSS JOIN LATERAL jsonb_each_text(t.tally) n
+WHERE t.source = %s AND t.hour_ns >= %s AND t.hour_ns < %s
+"""
+
+
+class PostgresScoreStore:
+    """``ScoreStore`` on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def session(self) -> Iterator[PostgresScoreSession | None]:
+        """See ``ScoreStore.session``."""
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (f"qis {FOLLOWER}",)
+            ).fetchone()
+            yield PostgresScoreSession(connection) if row is not None and row[0] else None
+
+
+class PostgresScoreSession:
+    """``ScoreSession`` in a transaction that holds the follower's lock."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._follower = PostgresFollower(connection, FOLLOWER)
+
+    def read(self, types: Collection[str], limit: int) -> Sequence[Event]:
+        """See ``ScoreSession.read``."""
+        return self._follower.read(self._follower.checkpoint(), limit, types)
+
+    def states(self, keys: Collection[Key]) -> Mapping[Key, ValueState]:
+        """See ``ScoreSession.states``."""
+        given = json.dumps([{"id": id_, "ns": ns} for id_, ns in keys])
+        rows = self._connection.execute(_STATES, (given,))
+        return {(id_, ns): ValueState.of(state) for id_, ns, state in rows}
+
+    def windows(self) -> Windows:
+        """See ``ScoreSession.windows``."""
+        row = self._connection.execute("SELECT state FROM quality_windows").fetchone()
+        return Windows.of(None if row is None else row[0])
+
+    def keep(
+        self,
+        states: Mapping[Key, ValueState],
+        changes: Mapping[Cell, Tally],
+        windows: Windows,
+        to: Position | None,
+        at: datetime,
+    ) -> None:
+        """See ``ScoreSession.keep``."""
+        rows = [{"id": id_, "ns": ns, "state": s.as_json()} for (id_, ns), s in states.items()]
+        if rows:
+            self._connection.execute(_KEEP_STATES, (json.dumps(rows),))
+        self._add({c: t for c, t in changes.items() if t})
+        self._connection.execute(
+            "INSERT INTO quality_windows (state) VALUES (%s)"
+            " ON CONFLICT (only_row) DO UPDATE SET state = excluded.state",
+            (json.dumps(windows.as_json()),),
+        )
+        if to is not None:
+            self._follower.move(to, at)
+
+    def _add(self, changes: Mapping[Cell, Tally]) -> None:
+        if not changes:
+            return
+        wanted = [{"id": id_, "source": source, "hour": hour} for id_, source, hour in changes]
+        sums: dict[Cell, Tally] = {}
+        for id_, source, hour, tally in self._connection.execute(_TALLIES, (json.dumps(wanted),)):
+            sums[id_, source, hour] = {name: Decimal(number) for name, number in tally.items()}
+        for at, tally in changes.items():
+            change(sums, at, tally, 1)
+        rows = [
+            {
+                "id": id_,
+                "source": source,
+                "hour": hour,
+                "tally": {n: str(v) for n, v in sums[id_, source, hour].items()},
+            }
+            for id_, source, hour in changes
+        ]
+        self._connection.execute(_KEEP_TALLIES, (json.dumps(rows),))
+
+
+class PostgresScores:
+    """``ScoreReads`` on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def total(self, place: Place, first: int, until: int) -> Tally:
+        """See ``ScoreReads.total``."""
+        query, given = _TOTAL, [place.source, first, until]
+        if place.ids is not None:
+            query += " AND t.reference_data_id = ANY(%s)"
+            given.append(list(place.ids))
+        rows = self._database.connect().execute((query + " GROUP BY n.key").encode(), given)
+        return dict(rows.fetchall())

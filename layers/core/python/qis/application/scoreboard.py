@@ -1,0 +1,216 @@
+"""Scoreboard: the follower of the log that keeps scores and windows. Checkpoint and effect are one
+transaction, so each event counts exactly once, whatever is killed when."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
+
+from qis.application.ports import CatalogueReader
+from qis.application.reconcile import rules_for
+from qis.domain import events as ev
+from qis.domain.errors import NotFound, refuse
+from qis.domain.rules import Level
+from qis.domain.scoreboard import (
+    FOLLOWED,
+    HOUR,
+    Cell,
+    Tally,
+    ValueState,
+    cell,
+    change,
+    lateness_of,
+    scores_of,
+)
+from qis.domain.snap import Snap, parse_instant
+from qis.domain.windows import COUNTED, LATENESS, Window, Windows
+
+BATCH = 2_000
+MOST_BATCHES = 50
+"""Batches in one go: a tick that is far behind leaves the rest to the next one."""
+TYPES = tuple(dict.fromkeys((*FOLLOWED, *COUNTED)))
+LONGEST_WINDOW = timedelta(days=366)
+
+Key = tuple[str, int]
+"""Series and snap in nanoseconds."""
+
+
+class ScoreSession(Protocol):
+    """One transaction of the follower."""
+
+    def read(self, types: Collection[str], limit: int) -> Sequence[ev.Event]:
+        """The next events after the checkpoint that are final."""
+        ...
+
+    def states(self, keys: Collection[Key]) -> Mapping[Key, ValueState]:
+        """States of values, where there are any."""
+        ...
+
+    def windows(self) -> Windows:
+        """The open windows."""
+        ...
+
+    def keep(
+        self,
+        states: Mapping[Key, ValueState],
+        changes: Mapping[Cell, Tally],
+        windows: Windows,
+        to: ev.Position | None,
+        at: datetime,
+    ) -> None:
+        """Keep states, add changes to the sums, keep the windows and move the checkpoint."""
+        ...
+
+
+class ScoreStore(Protocol):
+    """Where the scoreboard is kept."""
+
+    def session(self) -> AbstractContextManager[ScoreSession | None]:
+        """A transaction, committed at the end; ``None`` while somebody else follows."""
+        ...
+
+
+@dataclass(slots=True)
+class Advance:
+    """What was done."""
+
+    events: int = 0
+    closed: list[tuple[datetime, Window]] = field(default_factory=list)
+
+
+class Scoreboard:
+    """The use case. One instance per process."""
+
+    def __init__(self, store: ScoreStore, catalogue: CatalogueReader) -> None:
+        self._store = store
+        self._catalogue = catalogue
+
+    def advance(self, now: datetime, limit: int = BATCH) -> Advance:
+        """Follow the log to its end, and close the windows that are over by ``now``."""
+        done = Advance()
+        for _ in range(MOST_BATCHES):
+            with self._store.session() as session:
+                if session is None:
+                    return done
+                if not self._batch(session, now, limit, done):
+                    break
+        return done
+
+    def _batch(self, session: ScoreSession, now: datetime, limit: int, done: Advance) -> bool:
+        events = session.read(TYPES, limit)
+        windows = session.windows()
+        for event in events:
+            if event.type in COUNTED:
+                windows.take(event.recorded_at, event.type, event.data)
+        # At the end of the log everything up to now is there, but for transactions that still run.
+        more = len(events) == limit
+        closed = windows.advance((events[-1].recorded_at if more else now) - LATENESS)
+        states, changes = self._changes(session, [e for e in events if e.type in FOLLOWED])
+        session.keep(states, changes, windows, events[-1].position if events else None, now)
+        done.events += len(events)
+        done.closed += closed
+        return more
+
+    def _changes(
+        self, session: ScoreSession, events: Sequence[ev.Event]
+    ) -> tuple[Mapping[Key, ValueState], Mapping[Cell, Tally]]:
+        by_key: dict[Key, list[ev.Event]] = {}
+        for event in events:
+            snap = parse_instant(event.data["snap"], "snap")
+            by_key.setdefault((event.data["reference_data_id"], snap.ns), []).append(event)
+        catalogue = self._catalogue.current()
+        known = session.states(by_key.keys()) if by_key else {}
+        states: dict[Key, ValueState] = {}
+        sums: dict[Cell, Tally] = {}
+        for (id_, ns), mine in by_key.items():
+            snap = Snap(ns)
+            rules = rules_for(catalogue, id_, snap)
+            state = states[id_, ns] = known.get((id_, ns)) or ValueState()
+            for source, tally in state.contribution().items():
+                change(sums, cell(id_, source, snap), tally, -1)
+            for event in mine:
+                state.apply(event.type, event.data, rules.precedence, rules.timely_within)
+            for source, tally in state.contribution().items():
+                change(sums, cell(id_, source, snap), tally, 1)
+        return states, sums
+
+
+class Place(NamedTuple):
+    """Which sums belong to a question; ``None``: of all series."""
+
+    ids: Collection[str] | None
+    source: str
+
+
+class ScoreReads(Protocol):
+    """The sums as the queries see them."""
+
+    def total(self, place: Place, first: int, until: int) -> Tally:
+        """The sum over the hours that begin in a range."""
+        ...
+
+
+SCOPES = ("series", "source", "asset_class")
+
+
+class ScoreQueries:
+    """Scores of a window of whole hours."""
+
+    def __init__(self, reads: ScoreReads, catalogue: CatalogueReader) -> None:
+        self._reads = reads
+        self._catalogue = catalogue
+
+    def scores(self, scope: str, name: str, first: Snap, until: Snap) -> dict[str, Any]:
+        """Scores of a series, a source or an asset class over a window, widened to whole hours.
+
+        Raises:
+            InvalidInput: an unknown scope, or a window that is too long.
+            NotFound: there is no such series, source or asset class.
+        """
+        if until.ns - first.ns > LONGEST_WINDOW.total_seconds() * 1e9:
+            raise refuse("timeWindow", "", "window-size", f"is longer than {LONGEST_WINDOW.days} days")
+        low, high = first.ns - first.ns % HOUR, until.ns + -until.ns % HOUR
+        tally = self._reads.total(self._place(scope, name, high), low, high)
+        measured = scores_of(tally)
+        empty = measured.composite is None
+        return {
+            "scope": scope,
+            "name": name,
+            "window": {"from": Snap(low).text, "to": Snap(high).text},
+            "scores": measured.as_json(),
+            "values": int(tally.get("values", 0)),
+            "claims": int(tally.get("claims", 0)) if scope == "source" else None,
+            "lateness": {
+                "p50": lateness_of(tally, Decimal("0.5")),
+                "p95": lateness_of(tally, Decimal("0.95")),
+            }
+            if scope == "source"
+            else None,
+            "reason": "empty-window" if empty else None,
+        }
+
+    def _place(self, scope: str, name: str, at: int) -> Place:
+        catalogue = self._catalogue.current()
+        if scope == "series":
+            if name not in catalogue.series:
+                raise NotFound(f"series {name} is not registered", "unknown-series")
+            return Place([name], "")
+        if scope == "source":
+            if name not in catalogue.sources:
+                raise NotFound(f"source {name} is not registered", "unknown-source")
+            return Place(None, name)
+        if scope != "asset_class":
+            raise refuse("scope", scope, "choice", f"is not one of {', '.join(SCOPES)}")
+        ids = [i for i, s in catalogue.series.items() if name in (s.kind.value, *self._classes(s.rules, at))]
+        if not ids:
+            raise NotFound(f"no series is of asset class {name}", "unknown-asset-class")
+        return Place(ids, "")
+
+    def _classes(self, rules: str, at: int) -> list[str]:
+        """Names of the rule documents of level asset class that a series' rules come from."""
+        chain = self._catalogue.current().rules.chain(rules, at)
+        return [layer.rules for layer in chain if layer.level is Level.ASSET_CLASS]
