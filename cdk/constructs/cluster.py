@@ -16,12 +16,11 @@ from aws_cdk import aws_eks as eks
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from cdk.constructs.cluster_names import BATCH_NAMESPACE, NAMESPACE
 from cdk.constructs.house import House, acknowledge
 from cdk.environments.operations import Cluster as ClusterSettings
 from cdk.environments.operations import NodeGroup
 
-NAMESPACE = "qis"
-BATCH_NAMESPACE = "qis-batch"
 WORKLOADS = ("feeds", "relay", "batch")
 ADDONS = (
     "vpc-cni",

@@ -23,12 +23,12 @@ from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
 from cdk.constructs.alarms import Alarms
+from cdk.constructs.cluster_names import CLUSTER_PORT
 from cdk.constructs.house import House, acknowledge
 from cdk.environments.operations import Edge as EdgeSettings
 
 HEADER = "x-qis-edge"
 CLUSTER_PATH = "/cluster/*"
-CLUSTER_PORT = 8443
 MANAGED = (
     ("AWSManagedRulesAmazonIpReputationList", ()),
     ("AWSManagedRulesKnownBadInputsRuleSet", ()),
