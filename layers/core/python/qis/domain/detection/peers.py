@@ -110,15 +110,18 @@ class Peer:
         """Whether the value is what the peers said one observation ago."""
         return abs(x - before - self.basis) < 2.0 * self.spread
 
-    def accumulate(self, scales: float) -> None:
+    def accumulate(self, scales: float, *, complete: bool) -> None:
         """Add to the CUSUMs; a source that is back where it belongs is forgiven at once.
 
         The slack is half the bias sought, the optimum for a shift of that size; the threshold shrinks with it
-        so that false alarms stay as rare, but never lets one observation alone be a bias.
+        so that false alarms stay as rare, but never lets one observation alone be a bias. Where a peer is left
+        out the consensus is not what the basis was learned against, and nothing is added.
         """
         slack = min(_MOST_SLACK, max(_LEAST_SLACK, 0.5 * self.rules.bias / self.spread))
         if self.biased and abs(scales) < slack:
             self.high = self.low = 0.0
+            return
+        if not complete and not self.biased:
             return
         limit = max(1.1 * _CLIP, self.rules.drift / slack)
         z = max(-slack - _CLIP, min(slack + _CLIP, scales))

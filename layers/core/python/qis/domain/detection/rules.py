@@ -38,7 +38,7 @@ class DetectionRules:
     """The same where exchanging two digits puts it right."""
     bias: float = 0.01
     """Smallest relative distance from the peers worth finding, where it lasts."""
-    drift: float = 9.0
+    drift: float = 10.0
     """Threshold of the sum behind ``bias``, in scales squared."""
     shift: float = 8.0
     """Evidence (sum of log-likelihood gains) that a source's days are those of its peers, one off."""

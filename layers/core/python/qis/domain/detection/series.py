@@ -50,6 +50,8 @@ class _Place(NamedTuple):
     theirs: float
     """The largest step of a peer, in its scales."""
     peers: tuple[str, ...]
+    complete: bool
+    """Whether these are all that spoke at the snap."""
 
 
 class SeriesDetector:
@@ -177,7 +179,10 @@ class SeriesDetector:
             if name in wanted:
                 others = tuple(n for n in names if n != name)
                 theirs = max(abs(values[n][1]) for n in others)
-                found[name] = _Place(values[name][0], distance, abs(values[name][1]), theirs, others)
+                complete = len(names) == len(values)
+                found[name] = _Place(
+                    values[name][0], distance, abs(values[name][1]), theirs, others, complete
+                )
         return found
 
     def _consensus(self, places: dict[str, _Place]) -> float:
@@ -215,7 +220,7 @@ class SeriesDetector:
             stream.set_aside(ns, claim.value)
             return [fault] if self._worth_saying(fault, peer) else None
         known = peer.biased
-        peer.accumulate(distance.scales)
+        peer.accumulate(distance.scales, complete=place.complete)
         if peer.biased:
             return self._biased(ns, claim, source, place, known)
         peer.learn(distance.excess)
