@@ -29,12 +29,14 @@ from qis.api.commands import WriteOperations
 from qis.api.contract import contract
 from qis.api.issues import IssueWriteOperations
 from qis.api.router import Router
+from qis.api.rules import RuleWriteOperations
 from qis.application.corrections import Corrections
 from qis.application.ingest import Delivery, Ingest
 from qis.application.issues import IssueDesk
 from qis.application.quality import Quality
 from qis.application.reconcile import Reconciler
 from qis.application.register import Register
+from qis.application.rules import ApplyRules
 from qis.settings import IngestEnvironment
 
 logger = Logger()
@@ -73,10 +75,12 @@ def bootstrap() -> App:
         uuid4,
     )
     quality = Quality(store, catalogue, PostgresFacts(database))
-    corrections = Corrections(store, catalogue, Reconciler(store, catalogue), quality)
+    reconciler = Reconciler(store, catalogue)
+    corrections = Corrections(store, catalogue, reconciler, quality)
     operations = WriteOperations(ingest, corrections, Register(store, catalogue)).handlers()
     desk = IssueDesk(store, PostgresIssues(database), corrections, clock)
     operations |= IssueWriteOperations(desk).handlers()
+    operations |= RuleWriteOperations(ApplyRules(store, catalogue, reconciler)).handlers()
     keys = partial(fetch_jwks, env.jwks_url)
     authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
     # The upload of the raw batch runs beside the checking of it: its few steps must not wait 5 ms each.

@@ -15,6 +15,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.reads import PostgresReads
 from qis.adapters.postgres.scoreboard import PostgresScores
@@ -24,8 +25,10 @@ from qis.api.contract import contract
 from qis.api.issues import IssueReadOperations
 from qis.api.reads import ReadOperations
 from qis.api.router import Router
+from qis.api.rules import RuleReadOperations
 from qis.api.scores import ScoreOperations
 from qis.application.queries import NoCache, Queries
+from qis.application.rules import RuleQueries, WhatIf
 from qis.application.scoreboard import ScoreQueries
 from qis.settings import QueryEnvironment
 
@@ -43,9 +46,13 @@ def bootstrap() -> Router:
     sign_in = partial(role_sign_in, env.cache_group, env.cache_user, region) if env.cache_group else None
     cache_ = ValkeyAnswers(env.cache_url, time.monotonic, _count, sign_in) if env.cache_url else NoCache()
     database = Database(Target.of(env, region), "qis-query")
-    operations = ReadOperations(Queries(PostgresReads(database), clock), cache_, clock).handlers()
+    reads = PostgresReads(database)
+    operations = ReadOperations(Queries(reads, clock), cache_, clock).handlers()
+    catalogue = PostgresCatalogue(database, time.monotonic)
+    what_if = WhatIf(PostgresEventStore(database), catalogue)
+    operations |= RuleReadOperations(RuleQueries(reads), what_if).handlers()
     operations |= IssueReadOperations(PostgresIssues(database)).handlers()
-    scores = ScoreQueries(PostgresScores(database), PostgresCatalogue(database, time.monotonic))
+    scores = ScoreQueries(PostgresScores(database), catalogue)
     operations |= ScoreOperations(scores, clock).handlers()
     keys = partial(fetch_jwks, env.jwks_url)
     authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)

@@ -16,6 +16,7 @@ from qis.api.contract import contract
 from qis.api.issues import IssueReadOperations, IssueWriteOperations
 from qis.api.reads import ReadOperations
 from qis.api.router import Router
+from qis.api.rules import RuleReadOperations, RuleWriteOperations
 from qis.api.scores import ScoreOperations
 from qis.application.issues import IssueEntry, IssueItem
 from qis.application.queries import (
@@ -27,12 +28,15 @@ from qis.application.queries import (
     OfficialRow,
     Queries,
 )
+from qis.application.rules import RuleQueries, WhatIf
 from qis.domain.errors import NotFound
 from qis.domain.events import Position
 from qis.domain.series import parse_series
 from qis.domain.snap import Snap
 from tests.api.schemas import check_answer
 from tests.api.tokens import AUDIENCE, ISSUER, NOW, Jwks, jwk
+from tests.support.builders import catalogue
+from tests.support.fakes import FixedCatalogue, MemoryEventStore
 
 ID = "PX.ACME"
 DEFINITION: dict[str, Any] = {
@@ -223,14 +227,18 @@ class Front:
         reading = ReadOperations(queries, self.cache, lambda: CLOCK).handlers()
         reading |= IssueReadOperations(FakeIssues()).handlers()
         reading |= ScoreOperations(FakeScores(), lambda: CLOCK).handlers()  # type: ignore[arg-type] # as queries
+        tried = WhatIf(MemoryEventStore(), FixedCatalogue(catalogue()))
+        reading |= RuleReadOperations(RuleQueries(self.reads), tried).handlers()  # type: ignore[arg-type]
         writing = WriteOperations(self.writes, self.writes, self.writes).handlers()
         writing |= IssueWriteOperations(Desk(self.writes)).handlers()
+        writing |= RuleWriteOperations(self.writes).handlers()  # type: ignore[arg-type]
         for name, handlers in (("query", reading), ("ingest", writing)):
             self._routers[name] = Router(name, contract(), handlers, authenticator, uuid4, self._fault)
 
     def respond(self, event: Mapping[str, Any], function: str | None = None) -> dict[str, Any]:
         """The raw answer of the function that the event goes to."""
-        name = function or ("query" if event["httpMethod"] == "GET" else "ingest")
+        found = contract().operations.get((event["httpMethod"], event["resource"]))
+        name = function or ("query" if found is None else found.function)
         answer = self._routers[name].respond(event)
         json.dumps(answer)
         return answer

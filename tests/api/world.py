@@ -25,6 +25,7 @@ from qis.api.contract import contract
 from qis.api.issues import IssueReadOperations, IssueWriteOperations
 from qis.api.reads import ReadOperations
 from qis.api.router import Router
+from qis.api.rules import RuleReadOperations, RuleWriteOperations
 from qis.api.scores import ScoreOperations
 from qis.application.corrections import Corrections
 from qis.application.ingest import Ingest
@@ -34,6 +35,7 @@ from qis.application.quality import Quality
 from qis.application.queries import AnswerCache, NoCache, Queries
 from qis.application.reconcile import Reconciler, Trigger
 from qis.application.register import Register
+from qis.application.rules import ApplyRules, RuleQueries, WhatIf
 from qis.application.scoreboard import Scoreboard, ScoreQueries
 from qis.domain.events import START, Event
 from qis.domain.snap import parse_snap
@@ -130,12 +132,19 @@ class World:
         self.scoreboard = Scoreboard(PostgresScoreStore(database), self.catalogue)
         scores = ScoreQueries(PostgresScores(database), self.catalogue)
         reading |= ScoreOperations(scores, clock).handlers()
+        reading |= RuleReadOperations(RuleQueries(self.reads), WhatIf(store, self.catalogue)).handlers()
         writing = WriteOperations(self.ingest, self.corrections, self.register).handlers()
         writing |= IssueWriteOperations(desk).handlers()
+        writing |= RuleWriteOperations(ApplyRules(store, self.catalogue, self.reconciler)).handlers()
         self._routers = {
-            "GET": Router("query", contract(), reading, authenticator, uuid4, self.faults),
-            "*": Router("ingest", contract(), writing, authenticator, uuid4, self.faults),
+            "query": Router("query", contract(), reading, authenticator, uuid4, self.faults),
+            "ingest": Router("ingest", contract(), writing, authenticator, uuid4, self.faults),
         }
+
+    def stored(self, tables: Sequence[str]) -> list[list[tuple[str]]]:
+        """Every row of some tables, as text."""
+        connection = self._database.connect()
+        return [connection.execute(f"SELECT t::text FROM {t} t ORDER BY 1").fetchall() for t in tables]
 
     def log(self) -> Sequence[Event]:
         """Every event, as followers of the log read them."""
@@ -174,8 +183,8 @@ class World:
 
     def call(self, event: dict[str, Any]) -> Reply:
         """What the API answers to an event."""
-        router = self._routers.get(event["httpMethod"], self._routers["*"])
-        answer = router.respond(event)
+        found = contract().operations.get((event["httpMethod"], event["resource"]))
+        answer = self._routers["query" if found is None else found.function].respond(event)
         check_answer(event, answer)
         return Reply(answer["statusCode"], answer["headers"], answer["body"])
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from qis.application.ingest import Delivery, Ingest
 from qis.application.reconcile import Reconciler, Trigger
+from qis.application.rules import Scope, WhatIf
 from qis.domain.events import DATA_INGESTED
 from qis.domain.rules import RuleSet
 from qis.domain.snap import Snap, parse_instant
@@ -73,6 +74,7 @@ class Pipeline:
             MemoryReceipts(),
             lambda: UUID(int=next(ids)),
         )
+        self.reader = reader
         self.reconciler = Reconciler(self.store, reader)
         self.seen = 0
         self.delivered = 0
@@ -129,3 +131,7 @@ def test_any_order_and_any_batches_give_the_same_decisions_and_official_values(
     at_once.run([claims])
     other.run(batches)
     assert other.result() == at_once.result()
+    tried = WhatIf(other.store, other.reader)
+    answer = tried.run(Scope("fx", SNAPS[0], snap(99)), None, None, 1_000)
+    assert not answer["changes"], "what is tried is what is done"
+    assert answer["report"]["values"] == len(other.store.decisions)

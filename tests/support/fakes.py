@@ -206,6 +206,10 @@ class MemoryEventStore:
             before, after, standings, at, min((s for s, _, _ in mine if s > snap), default=None)
         )
 
+    def decided(self, reference_data_id: str, first: Snap, until: Snap, limit: int) -> Sequence[Snap]:
+        found = sorted(s for i, s in self.decisions if i == reference_data_id and first <= s < until)
+        return found[:limit]
+
     def issue(self, issue_id: UUID) -> Issue | None:
         return self.issues.get(issue_id)
 

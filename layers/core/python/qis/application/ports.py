@@ -163,6 +163,10 @@ class EventStore(Protocol):
         """Decisions before and after each key, in one round trip; with standings for those ``tracked``."""
         ...
 
+    def decided(self, reference_data_id: str, first: Snap, until: Snap, limit: int) -> Sequence[Snap]:
+        """The first ``limit`` snaps of a series with a decision, ``first`` <= snap < ``until``, in order."""
+        ...
+
     def issue(self, issue_id: UUID) -> Issue | None:
         """What an exception is about."""
         ...

@@ -588,13 +588,7 @@ class Queries:
         return Meaning(self._series(reference_data_id)) if known is None else known
 
     def _pin(self, at: Knowledge) -> Knowledge:
-        """``at`` as knowledge that can no longer change: of now, what is settled."""
-        moment = self._reads.moment()
-        if at == LATEST:
-            return Knowledge(basis=moment.horizon)
-        if not _settled(at, moment):
-            _check_reached(at, self._reads.settle())
-        return at
+        return pinned(self._reads, at)
 
     def _about(self, reference_data_id: str, snap: Snap, at: Knowledge) -> list[ev.Event]:
         streams = [
@@ -611,6 +605,21 @@ class Queries:
             return _nothing_known(reference_data_id, snap, asked)
         reason, detail, item = explanation.why_none(reference_data_id, snap, known)
         return NoOfficialValue(detail, reason, item)
+
+
+def pinned(reads: Reads, at: Knowledge) -> Knowledge:
+    """``at`` as knowledge that can no longer change: of now, what is settled.
+
+    Raises:
+        InvalidInput: it lies in the future.
+        NotSettled: see ``Reads.settle``.
+    """
+    moment = reads.moment()
+    if at == LATEST:
+        return Knowledge(basis=moment.horizon)
+    if not _settled(at, moment):
+        _check_reached(at, reads.settle())
+    return at
 
 
 class Meaning:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qis.cli import rules
 from qis.cli.failures import Failure, failure
 from qis.cli.rest import path
 from qis.cli.session import Session, command
@@ -73,6 +74,8 @@ def register(app: typer.Typer) -> None:
             help=f"Change fields of a {kind.one}; every version stays in the log."
             f"\n\nExample: {EXAMPLES[kind.route]}",
         )(_changer(kind))
+        if kind is RULES:
+            rules.register(group)
         if kind is SOURCES:
             command(group, "pause", help="Refuse further claims of a source.")(_switcher(active=False))
             command(group, "resume", help="Take claims of a paused source again.")(_switcher(active=True))
@@ -129,7 +132,7 @@ def _adder(kind: Kind) -> Callable[..., None]:
         if (file is None) == (not fields):
             raise typer.BadParameter("give --file, or --set for each field", param_hint="--file")
         assignments = _assignments(fields)
-        definitions = _read(file) if file is not None else [_with({}, assignments)]
+        definitions = read_definitions(file) if file is not None else [_with({}, assignments)]
         for definition in definitions:
             if not isinstance(definition.get(kind.key), str):
                 raise failure(
@@ -151,7 +154,7 @@ def _changer(kind: Kind) -> Callable[..., None]:
             raise typer.BadParameter("give --set for each field, or --file", param_hint="--set")
         assignments = _assignments(fields)
         if file is not None:
-            definitions = _read(file)
+            definitions = read_definitions(file)
             if len(definitions) != 1:
                 raise typer.BadParameter("holds more than one definition", param_hint="--file")
             changed = {**definitions[0], kind.key: name}
@@ -207,7 +210,12 @@ def _done(session: Session, definitions: list[Document], verb: str, kind: Kind) 
     session.emit(definitions[0] if len(definitions) == 1 else {"items": definitions}, human)
 
 
-def _read(file: Path) -> list[Document]:
+def read_definitions(file: Path) -> list[Document]:
+    """The definitions in a JSON file: one, or a list. Decimals stay text.
+
+    Raises:
+        Failure: it cannot be read or holds none.
+    """
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         found = json.loads(text, parse_float=str)

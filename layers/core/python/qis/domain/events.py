@@ -39,6 +39,7 @@ SCHEMA_EVOLVED = "SchemaEvolved"
 SOURCE_ADDED = "SourceAdded"
 SOURCE_CHANGED = "SourceChanged"
 RULES_CHANGED = "RulesChanged"
+RULES_APPLIED = "RulesApplied"
 
 VERSIONS: dict[str, int] = {
     DATA_INGESTED: 1,
@@ -63,6 +64,7 @@ VERSIONS: dict[str, int] = {
     SOURCE_ADDED: 1,
     SOURCE_CHANGED: 1,
     RULES_CHANGED: 1,
+    RULES_APPLIED: 1,
 }
 """Every event type with its newest version."""
 
@@ -185,6 +187,11 @@ def source_stream(source: str) -> str:
 def rules_stream(rules: str) -> str:
     """Name of the stream of a rule set."""
     return f"rules:{rules}"
+
+
+def rules_applied_stream(rules: str) -> str:
+    """Name of the stream of the occasions on which a rule set was applied to what was decided before."""
+    return f"rules-applied:{rules}"
 
 
 def quality_stream(reference_data_id: str, snap_text: str) -> str:

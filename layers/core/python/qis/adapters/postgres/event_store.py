@@ -254,6 +254,15 @@ class PostgresEventStore:
         """See ``EventStore.neighbours``."""
         return _neighbours(self._database.connect(), keys, tracked)
 
+    def decided(self, reference_data_id: str, first: Snap, until: Snap, limit: int) -> Sequence[Snap]:
+        """See ``EventStore.decided``."""
+        rows = self._database.connect().execute(
+            "SELECT snap_ns FROM decisions WHERE reference_data_id = %s AND snap_ns >= %s AND snap_ns < %s"
+            " ORDER BY snap_ns LIMIT %s",
+            (reference_data_id, first.ns, until.ns, limit),
+        )
+        return [Snap(ns) for (ns,) in rows]
+
     def issue(self, issue_id: UUID) -> Issue | None:
         """See ``EventStore.issue``."""
         row = (

@@ -90,7 +90,7 @@ class RuleBook:
         that looks at nothing may concern one that does."""
         found = self._reach.get(name)
         if found is None:
-            layers = [v for one in self._family(name) for v in self.versions(one)]
+            layers = [v for one in self.family(name) for v in self.versions(one)]
             moves = any(v.fields.get("max_move") is not None for v in layers)
             found = Reach(moves, any(v.fields.get("exclusion") is not None for v in layers))
             self._reach[name] = found
@@ -170,11 +170,11 @@ class RuleBook:
         """Snaps from which other versions may be in force than before: the ends of every validity that the
         chains of ``name`` can meet."""
         bounds = (
-            b for one in self._family(name) for v in self.versions(one) for b in (v.valid_from, v.valid_to)
+            b for one in self.family(name) for v in self.versions(one) for b in (v.valid_from, v.valid_to)
         )
         return sorted({_EARLIEST, *(b.ns for b in bounds if b is not None)})
 
-    def _family(self, name: str) -> set[str]:
+    def family(self, name: str) -> set[str]:
         """The document and all that any version of it extends, directly or not."""
         reached: set[str] = set()
         waiting = [name]
