@@ -237,7 +237,7 @@ class Front:
 
     def respond(self, event: Mapping[str, Any], function: str | None = None) -> dict[str, Any]:
         """The raw answer of the function that the event goes to."""
-        found = contract().operations.get((event["httpMethod"], event["resource"]))
+        found = contract().operations.get((str(event.get("httpMethod")), str(event.get("resource"))))
         name = function or ("query" if found is None else found.function)
         answer = self._routers[name].respond(event)
         json.dumps(answer)

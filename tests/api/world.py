@@ -183,7 +183,7 @@ class World:
 
     def call(self, event: dict[str, Any]) -> Reply:
         """What the API answers to an event."""
-        found = contract().operations.get((event["httpMethod"], event["resource"]))
+        found = contract().operations.get((str(event.get("httpMethod")), str(event.get("resource"))))
         answer = self._routers["query" if found is None else found.function].respond(event)
         check_answer(event, answer)
         return Reply(answer["statusCode"], answer["headers"], answer["body"])

@@ -42,6 +42,7 @@ NAMES = {
     ev.SOURCE_ADDED: "com.qis.data.source.added.v1",
     ev.SOURCE_CHANGED: "com.qis.data.source.changed.v1",
     ev.RULES_CHANGED: "com.qis.data.rules.changed.v1",
+    ev.RULES_APPLIED: "com.qis.data.rules.applied.v1",
 }
 """What consumers filter on: to change one of these breaks them."""
 
