@@ -61,8 +61,8 @@ lock: $(UV)  ## resolve again and write the hashed lock files
 package: install-dev  ## build the Lambda layers and function code for AWS into build/
 	@$(BIN)/python scripts/package.py
 
-synth: install-dev  ## CloudFormation of one environment: make synth ENV=dev
-	@test -n "$(ENV)" || { echo "say which environment: make synth ENV=local or ENV=dev" >&2; exit 2; }
+synth: install-dev  ## CloudFormation of one environment: make synth ENV=dev (quick with CDK_VALIDATION=false)
+	@test -n "$(ENV)" || { echo "say which environment: make synth ENV=dev, or local, staging, prod, prod-reference, dr" >&2; exit 2; }
 	@$(BIN)/python app.py --env $(ENV) --code stub
 
 bench: install-dev  ## all benchmarks, one JSON document each

@@ -54,6 +54,7 @@ def build(
         outdir=str(outdir),
         analytics_reporting=False,
         tree_metadata=False,
+        stack_traces=False,  # they name temporary directories: no two runs would be alike
         builtin_cloud_formation_validation=checked,
         context=_FLAGS | dict(context or {}),
     )

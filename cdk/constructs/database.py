@@ -154,7 +154,10 @@ class Database(Construct):
 
     @property
     def host(self) -> str:
-        """Where the writer is reached by who holds a session: the relay, migrations."""
+        """Where the writer is reached by who holds a session: the relay, migrations. A second region has no
+        writer before a failover; what reads there reads the copy."""
+        if not self._house.settings.active:
+            return self.cluster.cluster_read_endpoint.hostname
         return self.cluster.cluster_endpoint.hostname
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdk.environments import load
+from cdk.environments.settings import Settings
 from cdk.node import use_packaged_node
 
 if TYPE_CHECKING:
@@ -45,10 +46,15 @@ class Environment:
 
 def synthesise(name: str, outdir: Path, **context: Any) -> Environment:
     """One environment with stand-ins for the code."""
+    return synthesise_settings(load(name), outdir, **context)
+
+
+def synthesise_settings(settings: Settings, outdir: Path, **context: Any) -> Environment:
+    """The same for settings that no environment of ours has."""
     use_packaged_node()
     from cdk.build import build, served_document
     from cdk.constructs.code import Code
 
-    app = build(load(name), code=Code.stub(), document=served_document(), outdir=outdir, context=context)
+    app = build(settings, code=Code.stub(), document=served_document(), outdir=outdir, context=context)
     stacks = app.synth().stacks
-    return Environment(name, app, outdir, {stack.stack_name: stack.template for stack in stacks})
+    return Environment(settings.name, app, outdir, {stack.stack_name: stack.template for stack in stacks})

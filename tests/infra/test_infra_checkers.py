@@ -121,7 +121,9 @@ def test_lint_would_find_a_dead_engine(linted: dict[str, set[str]]) -> None:
 
 
 @pytest.mark.slow
-def test_the_app_passes_every_check_of_the_cdk_itself(tmp_path: Path) -> None:
+def test_the_app_passes_every_check_of_the_cdk_itself(
+    tmp_path: Path, environments: dict[str, Environment]
+) -> None:
     """The command of `make synth`, with the CDK's own validator on."""
     root = Path(__file__).resolve().parents[2]
     run = subprocess.run(
@@ -134,4 +136,8 @@ def test_the_app_passes_every_check_of_the_cdk_itself(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == str(tmp_path / "out")
-    assert (tmp_path / "out" / "qis-dev-service.template.json").is_file()
+    other = environments["dev"].outdir
+    written = {p.name for p in (tmp_path / "out").glob("*.json")} - {"manifest.json"}
+    assert {"qis-dev-service.template.json", "qis-dev-data.metadata.json"} <= written
+    for name in written & {p.name for p in other.iterdir()}:  # by another process: still the same bytes
+        assert (tmp_path / "out" / name).read_bytes() == (other / name).read_bytes(), name

@@ -72,6 +72,45 @@ def test_the_app_says_which_environments_exist(argv: list[str], capsys: pytest.C
         ("dev", "identity.machine_scopes", ("own:data",), "Input should be 'read:data'"),
         ("local", "embedded", False, "network: is required outside the local twin"),
         ("dev", "embedded", True, "the local twin brings it"),
+        ("prod", "database.writer", ..., "database.writer\n  Field required"),
+        ("staging", "database.serverless.min_acu", 0.0, "0 lets the cluster pause, .* never does with proxy"),
+        ("dr", "database.serverless.min_acu", 0.0, "never does with global_database"),
+        ("staging", "database.serverless", None, "serverless: say what"),
+        ("prod", "database.serverless", {"min_acu": 0.5, "max_acu": 1.0}, "and there is none"),
+        ("prod", "copies_to", None, "database.global_database: copies_to or copy_of says"),
+        ("prod", "copies_to.region", "us-east-1", "in the same region is lost with it"),
+        ("dr", "database.global_database", False, "a copy follows the other region's database"),
+        ("dev", "active", False, "active: only the copy of another region may wait"),
+        ("dev", "network.endpoints", ("sqs", "sqs"), "endpoints: one is named twice"),
+        ("dev", "functions.query.snap_start", True, "functions.query: warm starts are of versions"),
+        ("prod", "functions.query.provisioned_concurrency", 5, "does not combine it with snap_start"),
+        ("prod", "functions.relay.provisioned_concurrency", 3, "above reserved_concurrency"),
+        ("prod", "account_concurrency", 1000, "functions: reserve a concurrency of 1383 together"),
+        (
+            "prod",
+            "event_sources.publish.parallelization",
+            4,
+            "80 batches at once, more than functions.publish",
+        ),
+        ("staging", "api.plans.standard.burst", 501, "plans.standard: asks for more than the API"),
+        ("prod", "caches.hot", ..., "caches: the one that reading goes through is `hot`"),
+        ("staging", "lake", None, "identity.sign_in_urls: people read the lake"),
+        ("dev", "lake.glacier_after_days", 59, "greater than or equal to 60"),
+        ("dev", "lake.infrequent_after_days", 61, "Standard-IA is billed for 30 days"),
+        ("prod", "lake.deep_archive_after_days", 2600, "before the lock ends, or it saves nothing"),
+        ("prod-reference", "documents.engine_version", "4.0.0", "Input should be '5.0.0'"),
+        ("prod-reference", "kafka.version", "2.8.1", "Input should be '3.9.x.kraft' or '4.0.x.kraft'"),
+        ("prod-reference", "kafka.brokers", 4, "kafka.brokers: must be a multiple of the 3 zones"),
+        ("prod-reference", "search.nodes", 4, "search.nodes: must be one, or a multiple"),
+        ("prod-reference", "search.engine_version", "1.3", "Input should be '2.19' or '3.1'"),
+        ("prod-reference", "cluster.version", "1.28", "Input should be '1.35' or '1.36'"),
+        (
+            "prod-reference",
+            "time_series",
+            {"store": "liveanalytics", "account_has_it": False, "memory_hours": 24}
+            | {"official_values_days": 365, "quality_metrics_days": 1},
+            r"account_has_it\n  Input should be True(.|\n)*official_values_days\n  .*or equal to 2555",
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(name: str, path: str, value: Any, reason: str) -> None:
@@ -79,16 +118,27 @@ def test_a_wrong_setting_is_refused_by_name(name: str, path: str, value: Any, re
         Settings.model_validate(changed(name, path, value))
 
 
+@pytest.mark.parametrize("name", ["prod", "prod-reference", "dr"])
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
         ("retain_data", False, "never deleted"),
-        ("database.deletion_protection", False, "required in production"),
+        ("termination_protection", False, "termination_protection: required in production"),
+        ("database.deletion_protection", False, "database.deletion_protection: required in production"),
+        ("database.backup_retention_days", 34, "production can go back 35 days"),
+        ("lake.lock_days", 2554, "audit records are kept 2555 days"),
+        ("network.availability_zones", 2, "production needs 3|more gateways than"),
+        ("caches.hot.nodes", 1, "takes over in production"),
     ],
 )
-def test_production_cannot_give_up_its_data(path: str, value: Any, reason: str) -> None:
+def test_production_cannot_give_up_its_data(name: str, path: str, value: Any, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
-        Settings.model_validate(changed("dev", path, value) | {"name": "prod"})
+        Settings.model_validate(changed(name, path, value))
+
+
+def test_documents_of_production_are_protected_too() -> None:
+    with pytest.raises(ValidationError, match=r"documents\.deletion_protection: required in production"):
+        Settings.model_validate(changed("prod-reference", "documents.deletion_protection", False))
 
 
 def test_a_changed_copy_is_checked_again() -> None:
