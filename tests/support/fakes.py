@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+from qis.application.detectors import Kept
 from qis.application.ports import (
     Append,
     Basis,
@@ -403,6 +404,27 @@ class MemoryFacts:
 
     def official_scores(self, reference_data_id: str, since: Snap, until: Snap) -> list[dict[str, Any]]:
         return [q for s, q in self.scores.get(reference_data_id, ()) if since <= s <= until]
+
+
+class MemoryDetectorStates:
+    """``DetectorStates`` in memory, over the facts of ``MemoryFacts``."""
+
+    def __init__(self, facts: MemoryFacts) -> None:
+        self._facts = facts
+        self.states: dict[str, dict[Snap, Kept]] = {}
+
+    def since(self, reference_data_id: str, before: Snap) -> tuple[Kept | None, Sequence[Fact]]:
+        earlier = [k for s, k in sorted(self.states.get(reference_data_id, {}).items()) if s < before]
+        kept = earlier[-1] if earlier else None
+        rows = sorted(self._facts.rows.get(reference_data_id, {}).items())
+        return kept, [fact for snap, (_, fact) in rows if kept is None or snap > kept.snap]
+
+    def keep(self, reference_data_id: str, after: Snap | None, states: Sequence[Kept]) -> None:
+        known = self.states.get(reference_data_id, {})
+        left = {
+            s: k for s, k in known.items() if after is not None and (s < after or (s == after and k.mark))
+        }
+        self.states[reference_data_id] = left | {k.snap: k for k in states}
 
 
 def racing(store: MemoryEventStore, rivals: Sequence[Append]) -> MemoryEventStore:

@@ -114,8 +114,8 @@ class Peer:
         """Add to the CUSUMs; a source that is back where it belongs is forgiven at once.
 
         The slack is half the bias sought, the optimum for a shift of that size; the threshold shrinks with it
-        so that false alarms stay as rare, but never lets one observation alone be a bias. Where a peer is left
-        out the consensus is not what the basis was learned against, and nothing is added.
+        so that false alarms stay as rare, but never lets one observation alone be a bias. Where a peer is
+        left out the consensus is not what the basis was learned against, and nothing is added.
         """
         slack = min(_MOST_SLACK, max(_LEAST_SLACK, 0.5 * self.rules.bias / self.spread))
         if self.biased and abs(scales) < slack:

@@ -99,6 +99,11 @@ class SeriesDetector:
         self._last_ns = ns
         return [self._judgement(ns, name, suspicions) for name, suspicions in found.items()]
 
+    @property
+    def snaps(self) -> int:
+        """How many snaps it has seen."""
+        return self._schedule.count
+
     def checkpoint(self) -> str:
         """The state as JSON: what ``restore`` makes the same detector of."""
         sources = {

@@ -1,0 +1,135 @@
+"""The detectors as a watcher of quality: what they think of each claim, as findings, from a kept state.
+
+The state is kept as of some snaps of a series. When a claim comes for an earlier snap, or another for the
+newest, the series is judged again from the last state before it, so that the findings do not depend on the
+order of arrival: they are those of ``qis detect`` over the same claims.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple, Protocol
+
+from qis.application.quality import Seen, Verdict
+from qis.application.reconcile import rules_for
+from qis.domain.detection import Action, DetectionRules, Fault, Found, Observation, SeriesDetector
+from qis.domain.findings import Fact, Finding
+from qis.domain.series import Kind
+from qis.domain.snap import Snap
+
+KINDS = frozenset((Kind.PRICE, Kind.FX_RATE, Kind.INDEX_LEVEL))
+"""What has a level to leave. A rate or a volume may be zero any day."""
+EVERY = 200
+"""Snaps between states that stay: a late claim makes that many be judged again before it, at most."""
+
+
+class Kept(NamedTuple):
+    """The state of a series' detector after a snap."""
+
+    snap: Snap
+    state: str
+    mark: bool
+    """Whether it stays when later ones are kept."""
+
+
+class DetectorStates(Protocol):
+    """States of detectors, and the facts that they have not seen."""
+
+    def since(self, reference_data_id: str, before: Snap) -> tuple[Kept | None, Sequence[Fact]]:
+        """The last state kept of a snap before ``before``, and all facts after that snap, in snap order."""
+        ...
+
+    def keep(self, reference_data_id: str, after: Snap | None, states: Sequence[Kept]) -> None:
+        """Keep states in place of those of snaps later than ``after`` (``None``: of all), and in place of
+        that of ``after`` itself unless it is a mark."""
+        ...
+
+
+class Detectors:
+    """The watcher. Where a series declares its calendar or a length of stale runs, those decide on what is
+    missing or stale, and not what the detectors learned."""
+
+    name = "detectors"
+
+    def __init__(self, states: DetectorStates, rules: DetectionRules | None = None) -> None:
+        self._states = states
+        self._rules = rules or DetectionRules()
+
+    def judge(self, seen: Seen) -> Verdict:
+        """See ``Watcher.judge``; what it needs beyond what is seen follows from the facts stored."""
+        series = seen.catalogue.series[seen.reference_data_id]
+        if series.kind not in KINDS:
+            return Verdict()
+        kinds = set(Fault)
+        if series.semantics.calendar is not None:
+            kinds.discard(Fault.MISSING)
+        if rules_for(seen.catalogue, seen.reference_data_id, seen.high).stale_after is not None:
+            kinds.discard(Fault.STALE)
+        kept, facts = self._states.since(seen.reference_data_id, seen.low)
+        detector = self._restored(seen.reference_data_id, kept)
+        if detector is None:
+            kept, facts = self._states.since(seen.reference_data_id, _FIRST)
+            detector = SeriesDetector(seen.reference_data_id, self._rules)
+        found, states = _run(detector, facts, self._rules.name)
+        if states:
+            self._states.keep(seen.reference_data_id, None if kept is None else kept.snap, states)
+        first, last = facts[0].snap, facts[-1].snap
+        return Verdict(
+            [_finding(f) for f in found if f.kind in kinds], [(kind.value, first, last) for kind in kinds]
+        )
+
+    def _restored(self, id_: str, kept: Kept | None) -> SeriesDetector | None:
+        """The detector of a state; ``None`` where it is that of other thresholds or other code."""
+        if kept is None:
+            return SeriesDetector(id_, self._rules)
+        body = json.loads(kept.state)
+        if body["rules"] != self._rules.name:
+            return None
+        try:
+            return SeriesDetector.restore(id_, self._rules, body["state"])
+        except ValueError:
+            return None
+
+
+_FIRST = Snap(-(2_208_988_800 * 10**9))
+
+
+def _run(detector: SeriesDetector, facts: Sequence[Fact], rules: str) -> tuple[list[Found], list[Kept]]:
+    """Findings of the facts, and the states to keep: of the last snap but one, as the last may get further
+    claims, and every ``EVERY`` snaps."""
+    found: list[Found] = []
+    states: list[Kept] = []
+    for i, fact in enumerate(facts):
+        for judgement in detector.observe(fact.snap.ns, _observations(fact.claims)):
+            found += judgement.found
+        mark = detector.snaps % EVERY == 0
+        if i == len(facts) - 2 or (mark and i < len(facts) - 1):
+            body = {"rules": rules, "state": detector.checkpoint()}
+            states.append(Kept(fact.snap, json.dumps(body, separators=(",", ":")), mark))
+    return found, states
+
+
+def _observations(claims: Mapping[str, str]) -> list[Observation]:
+    return [Observation(source, Decimal(value)) for source, value in claims.items()]
+
+
+def _finding(found: Found) -> Finding:
+    """As quality keeps it: about the snap of the claim, with the evidence in words."""
+    e = found.evidence
+    repair = f"; {e.repair} was probably meant" if e.repair else ""
+    beside = f" beside {', '.join(e.peers)}" if e.peers else ""
+    said = f"{e.value} where {e.expected} was expected" if e.expected else e.value or "no claim"
+    return Finding(
+        found.kind.value,
+        found.reference_data_id,
+        Snap(found.since_ns),
+        found.source,
+        e.measured,
+        e.threshold,
+        f"{found.source} has said {said}{beside}: {e.measured}, {e.threshold} allowed by {e.rules}{repair};"
+        f" credibility {1 - found.score:.2f}",
+        None,
+        "low" if found.action is Action.FLAG else None,
+    )

@@ -1,0 +1,69 @@
+"""What ``DetectorStates`` promises, of the fake and on PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+
+from qis.adapters.postgres.detector_states import PostgresDetectorStates
+from qis.adapters.postgres.quality_facts import PostgresFacts
+from qis.application.detectors import DetectorStates, Kept
+from qis.application.quality import Facts
+from qis.domain.events import Position
+from qis.domain.findings import Fact
+from tests.support.builders import EUR, snap
+from tests.support.databases import FreshDatabase
+from tests.support.fakes import MemoryDetectorStates, MemoryFacts
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.integration)])
+def parts(request: pytest.FixtureRequest) -> tuple[Facts, DetectorStates]:
+    """Facts of ten snaps of one series and one of another, and no state."""
+    facts: Facts
+    states: DetectorStates
+    if request.param == "memory":
+        facts = MemoryFacts()
+        states = MemoryDetectorStates(facts)
+    else:
+        fresh: FreshDatabase = request.getfixturevalue("database")
+        database = fresh.app
+        facts, states = PostgresFacts(database), PostgresDetectorStates(database)
+    facts.keep([(EUR, Fact(snap(n), "official", {"a": str(n)}), Position(1, n)) for n in range(10)])
+    facts.keep([("OTHER", Fact(snap(3), "official", {"a": "1"}), Position(1, 99))])
+    return facts, states
+
+
+def kept(n: int, *, mark: bool = False, state: str = "{}") -> Kept:
+    return Kept(snap(n), state, mark)
+
+
+def test_without_a_state_all_facts_of_the_series_are_given(parts: tuple[Facts, DetectorStates]) -> None:
+    state, facts = parts[1].since(EUR, snap(5))
+    assert state is None
+    assert [f.snap for f in facts] == [snap(n) for n in range(10)]
+    assert facts[2].claims == {"a": "2"}
+
+
+def test_the_last_state_before_a_snap_and_what_follows_it(parts: tuple[Facts, DetectorStates]) -> None:
+    states = parts[1]
+    states.keep(EUR, None, [kept(2, mark=True), kept(6, state='{"x": 1}')])
+    state, facts = states.since(EUR, snap(7))
+    assert state == kept(6, state='{"x": 1}')
+    assert [f.snap for f in facts] == [snap(7), snap(8), snap(9)]
+    state, facts = states.since(EUR, snap(6))
+    assert state == kept(2, mark=True)
+    assert len(facts) == 7
+    assert states.since(EUR, snap(2))[0] is None
+    assert states.since("OTHER", snap(9))[0] is None
+
+
+def test_new_states_replace_what_they_follow_but_not_marks(parts: tuple[Facts, DetectorStates]) -> None:
+    states = parts[1]
+    states.keep(EUR, None, [kept(2, mark=True), kept(3)])
+    states.keep(EUR, snap(3), [kept(4)])
+    assert states.since(EUR, snap(4))[0] == kept(2, mark=True)
+    assert states.since(EUR, snap(5))[0] == kept(4)
+    states.keep(EUR, snap(2), [kept(5), kept(4, state="again")])
+    assert states.since(EUR, snap(3))[0] == kept(2, mark=True)
+    assert states.since(EUR, snap(5))[0] == kept(4, state="again")
+    states.keep(EUR, None, [kept(9)])
+    assert states.since(EUR, snap(9))[0] is None
