@@ -1,5 +1,5 @@
 -- What the detectors know of each series after some of its snaps. Derived from quality_facts: may be emptied.
--- depends: 0005.issues
+-- depends: 0006.scoreboard
 
 CREATE TABLE detector_states (
     reference_data_id text   NOT NULL COLLATE "C",
