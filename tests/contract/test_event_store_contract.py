@@ -246,6 +246,13 @@ def test_a_redriven_record_moves_from_rejected_to_accepted(world: World) -> None
     assert world.counts("load") == {"accepted": 1, "duplicate": 0, "rejected": 1}
 
 
+def test_a_redelivered_record_that_is_accepted_now_moves_from_rejected_to_accepted(world: World) -> None:
+    """What it lacked was registered in between, and the batch was delivered again."""
+    world.store.append([], [rejected("1"), rejected("2")])
+    world.store.append([append("s", 0, note(0))], [accepted("1", "s")])
+    assert world.counts("load") == {"accepted": 1, "duplicate": 0, "rejected": 1}
+
+
 def test_a_redriven_record_that_is_rejected_again_counts_once(world: World) -> None:
     world.store.append([], [rejected("1")])
     for _ in range(2):

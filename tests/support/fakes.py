@@ -167,7 +167,7 @@ class MemoryEventStore:
             self.issue_status[UUID(data["issue_id"])] = _CLOSING[event.type]
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
-        for record_id in [o.record_id for o in outcomes if o.redriven]:
+        for record_id in [o.record_id for o in outcomes if o.redriven or o.kind == "accepted"]:
             before = self.outcomes.pop(record_id, None)
             if before is not None:
                 self._add(before.load_id, before.kind, -1)

@@ -409,12 +409,23 @@ DELETE FROM ingest_outcomes WHERE record_id IN (SELECT json_array_elements_text(
 RETURNING load_id, outcome
 """
 
+# Looks only where the load has rejections at all, which most have not.
+_FORGET_REJECTED = """
+DELETE FROM ingest_outcomes
+WHERE EXISTS (
+    SELECT FROM ingest_outcomes o JOIN json_array_elements_text(%s::json) AS l (id) ON o.load_id = l.id
+    WHERE o.outcome = 'rejected'
+) AND record_id IN (SELECT json_array_elements_text(%s::json))
+RETURNING load_id, outcome
+"""
+
 
 def _keep_outcomes(connection: Connection, outcomes: Sequence[Outcome], at: datetime) -> None:
     """Count each record once, however often it is delivered.
 
     An accepted record is counted by the append that stored its event, which happens once. Of the others
-    the first outcome is kept under the record's id; a redelivery finds it and is not counted again.
+    the first outcome is kept under the record's id; a redelivery finds it and is not counted again. One that
+    is accepted now, because what it lacked was registered in between, moves from rejected to accepted.
     """
     counts: dict[str, dict[str, int]] = {}
 
@@ -424,7 +435,12 @@ def _keep_outcomes(connection: Connection, outcomes: Sequence[Outcome], at: date
 
     redriven = [o.record_id for o in outcomes if o.redriven]
     if redriven:
-        for load_id, kind in connection.execute(_FORGET, (json.dumps(redriven),)):
+        for load_id, kind in connection.execute(_FORGET, (_json(redriven),)):
+            count(load_id, kind, -1)
+    accepted = [o for o in outcomes if o.kind == "accepted" and not o.redriven]
+    if accepted:
+        given = _json(sorted({o.load_id for o in accepted})), _json([o.record_id for o in accepted])
+        for load_id, kind in connection.execute(_FORGET_REJECTED, given):
             count(load_id, kind, -1)
     kept = [
         {
