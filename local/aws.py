@@ -15,7 +15,7 @@ from local.processes import Server, free_port, spawn, wait_until
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
-SERVICES = "kinesis,s3,sqs,events,sts"
+SERVICES = "kinesis,s3,sqs,events,sts,monitoring"
 
 
 class AwsServer(Server):

@@ -12,6 +12,7 @@ from local.poller import Record
 _PROTOCOLS = {
     "kinesis": ("Kinesis_20131202", "application/x-amz-json-1.1"),
     "sqs": ("AmazonSQS", "application/x-amz-json-1.0"),
+    "cloudwatch": ("GraniteServiceVersion20100801", "application/x-amz-json-1.0"),
     "events": ("AWSEvents", "application/x-amz-json-1.1"),
 }
 
@@ -53,7 +54,7 @@ class AwsCalls:
         await self.call("sqs", "SendMessage", QueueUrl=queue_url, MessageBody=json.dumps(message))
 
     async def call(self, service: str, action: str, **request: Any) -> Any:
-        """One call of Kinesis, SQS or EventBridge.
+        """One call of Kinesis, SQS, EventBridge or CloudWatch.
 
         Raises:
             AwsRefusal: the service refused.

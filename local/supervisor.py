@@ -21,9 +21,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from local import identity, resources, template
+from local.alarms import MINUTE, AlarmWatch, announce
 from local.aws import ACCOUNT, AwsServer
 from local.gateway import Gateway, application
-from local.kinesis import AwsCalls
+from local.kinesis import AwsCalls, AwsRefusal
 from local.poller import Checkpoints, ShardPoller
 from local.postgres import OWNER, PostgresServer
 from local.processes import listener
@@ -146,6 +147,7 @@ class _Twin:
         self._threads = ThreadPoolExecutor(3, "parts")
         self._state: dict[str, Any] = {}
         self._api: AwsCalls | None = None
+        self._alarms: AlarmWatch | None = None
 
     async def run(self, on_ready: Callable[[dict[str, Any]], None] | None) -> None:
         """Start, wait for the end, stop. Whatever was started is stopped, also after a failed start."""
@@ -192,6 +194,7 @@ class _Twin:
         await asyncio.gather(*(f.ready() for f in self._functions.values()))
         await self._start_sources(wiring, api)
         self._start_schedules(wiring, api)
+        self._background(self._watch_alarms(wiring, api))
         self._state = self._describe(wiring)
         self._write_state()
 
@@ -226,11 +229,17 @@ class _Twin:
         await asyncio.gather(*(f.start() for f in self._functions.values()))
 
     async def _invoke(self, function: str, payload: bytes) -> Answer:
-        return await self._functions[function].invoke(payload)
+        answer = await self._functions[function].invoke(payload)
+        if self._alarms is not None:
+            self._alarms.invoked(function, time.time(), failed=answer.error is not None)
+        return answer
 
     async def _start_gateway(self, wiring: Wiring) -> None:
         keys = identity.key_set(self._dir)
-        shown = [Route("/_local/pipeline", self._pipeline, methods=["GET"])]
+        shown = [
+            Route("/_local/pipeline", self._pipeline, methods=["GET"]),
+            Route("/_local/alarms", self._alarm_states, methods=["GET"]),
+        ]
         gateway = Gateway(wiring.routes, self._invoke, wiring.gateway_responses)
         app = application(gateway, keys, shown)
         config = uvicorn.Config(
@@ -282,6 +291,26 @@ class _Twin:
             if self._state and self._state["processes"] != self._processes():
                 self._write_state()
             await asyncio.sleep(WATCH_EVERY)
+
+    async def _watch_alarms(self, wiring: Wiring, api: AwsCalls) -> None:
+        """Judge the alarms shortly after each minute."""
+        logs = [self._dir / "logs" / f"{name}.log" for name in self._functions]
+        self._alarms = watch = AlarmWatch(wiring.alarms, logs)
+        changed = watch.alarms
+        while True:
+            try:
+                await announce(api, changed)
+                changed = []
+            except (ConnectionError, AwsRefusal) as reason:
+                log.warning("the states of alarms are not told: %s", reason)
+            now = time.time()
+            await asyncio.sleep(MINUTE - now % MINUTE + 1.0)
+            for alarm in watch.look(time.time()):
+                log.warning("alarm %s is now %s", alarm.name, alarm.state)
+                changed = [*changed, alarm]
+
+    async def _alarm_states(self, _: Request) -> Response:
+        return JSONResponse({} if self._alarms is None else self._alarms.states())
 
     async def _pipeline(self, _: Request) -> Response:
         """How far the event sources are: what a loader of files and tests wait for."""

@@ -23,7 +23,6 @@ KNOWN_BUT_NOT_MADE = frozenset(
         "AWS::ApiGateway::Deployment",
         "AWS::ApiGateway::Stage",
         "AWS::CDK::Metadata",
-        "AWS::CloudWatch::Alarm",
         "AWS::IAM::ManagedPolicy",
         "AWS::IAM::Policy",
         "AWS::IAM::Role",
@@ -95,6 +94,8 @@ class Wiring:
     sources: Sequence[EventSource]
     schedules: Sequence[Schedule]
     routes: Sequence[Route]
+    alarms: Sequence[Mapping[str, Any]]
+    """Properties of the alarms."""
     gateway_responses: Mapping[str, Any]
     """How the gateway words its own answers, by their names in API Gateway."""
 
@@ -242,6 +243,7 @@ def read(template: Mapping[str, Any], parameters: Mapping[str, str], endpoint: s
         ],
         schedules=[s for p in rules if "ScheduleExpression" in p for s in _schedules(p)],
         routes=[r for body in apis for r in _routes(body)],
+        alarms=[p for _, p in of("AWS::CloudWatch::Alarm")],
         gateway_responses={k: v for body in apis for k, v in body.get(_GATEWAY_RESPONSES, {}).items()},
     )
 
@@ -249,6 +251,7 @@ def read(template: Mapping[str, Any], parameters: Mapping[str, str], endpoint: s
 _GATEWAY_RESPONSES = "x-amazon-apigateway-gateway-responses"
 _MADE = (
     "AWS::ApiGateway::RestApi",
+    "AWS::CloudWatch::Alarm",
     "AWS::Events::EventBus",
     "AWS::Events::Rule",
     "AWS::Kinesis::Stream",

@@ -8,6 +8,7 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
@@ -18,7 +19,10 @@ from cdk.constructs.house import House, acknowledge
 
 NAMESPACE = "QIS"
 LOWEST_SCORE = 0.95
+INGEST_P95_MS = 200
+RECONCILE_ERRORS = 0.01
 _MINUTE = Duration.minutes(1)
+_FIVE_MINUTES = Duration.minutes(5)
 
 
 class Alarms(Construct):
@@ -123,6 +127,33 @@ class Alarms(Construct):
             periods=10,
             of=12,
             missing=cloudwatch.TreatMissingData.IGNORE,
+        )
+
+    def pipeline(self, reconcile: lambda_.Function) -> None:
+        """How long a batch of claims takes, and failed reconciling: for two periods of five minutes."""
+        self.alarm(
+            "ingest-slow",
+            our_metric("ingest", "IngestBatchTime", statistic="p95", period=_FIVE_MINUTES),
+            above=INGEST_P95_MS,
+            what=f"A batch of claims takes longer than {INGEST_P95_MS} ms (p95)",
+            runbook="ingest-slow",
+            periods=2,
+        )
+        self.alarm(
+            "reconcile-error-rate",
+            cloudwatch.MathExpression(
+                expression="errors / MAX([invocations, 1])",
+                label="share of failed batches",
+                using_metrics={
+                    "errors": reconcile.metric_errors(period=_FIVE_MINUTES, statistic="Sum"),
+                    "invocations": reconcile.metric_invocations(period=_FIVE_MINUTES, statistic="Sum"),
+                },
+                period=_FIVE_MINUTES,
+            ),
+            above=RECONCILE_ERRORS,
+            what="More than 1 % of the batches to reconcile fail",
+            runbook="reconcile-errors",
+            periods=2,
         )
 
     def tell_of_issues(self, bus: events.EventBus, failed: sqs.Queue) -> None:

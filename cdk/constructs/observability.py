@@ -30,8 +30,6 @@ BURNS = (
 """How many times faster than allowed the error budget burns, over a long window and a short one: 2 % of it in
 an hour, 5 % in six. Both must hold, so that one that is over calls nobody (Google's SRE workbook, ch. 5)."""
 
-INGEST_P95_MS = 200
-RECONCILE_ERRORS = 0.01
 DATABASE_CPU = 80
 DATABASE_CONNECTIONS = 2000
 
@@ -66,32 +64,7 @@ class Observability(Construct):
         self._dashboards()
 
     def _service_alarms(self) -> None:
-        """Those that the documents name: how long a batch of claims takes, and failed reconciling."""
-        self._alarms.alarm(
-            "ingest-slow",
-            our_metric("ingest", "IngestBatchTime", statistic="p95", period=_FIVE_MINUTES),
-            above=INGEST_P95_MS,
-            what=f"A batch of claims takes longer than {INGEST_P95_MS} ms (p95)",
-            runbook="ingest-slow",
-            periods=2,
-        )
-        reconcile = self._functions["reconcile"].function
-        self._alarms.alarm(
-            "reconcile-error-rate",
-            cloudwatch.MathExpression(
-                expression="errors / MAX([invocations, 1])",
-                label="share of failed batches",
-                using_metrics={
-                    "errors": reconcile.metric_errors(period=_FIVE_MINUTES, statistic="Sum"),
-                    "invocations": reconcile.metric_invocations(period=_FIVE_MINUTES, statistic="Sum"),
-                },
-                period=_FIVE_MINUTES,
-            ),
-            above=RECONCILE_ERRORS,
-            what="More than 1 % of the batches to reconcile fail",
-            runbook="reconcile-errors",
-            periods=2,
-        )
+        """What is refused for want of room."""
         for name in ("ingest", "query"):
             self._alarms.alarm(
                 f"{name}-throttled",

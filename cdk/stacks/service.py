@@ -212,6 +212,7 @@ class Service(Construct):
             alarms.iterator_age(self.functions[name])
         alarms.event_log()
         alarms.quality()
+        alarms.pipeline(self.functions["reconcile"].function)
         alarms.tell_of_issues(events.bus, events.bus_dlq)
         return alarms
 
