@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from qis.domain.errors import refuse
 
-PACKAGES = ("psycopg", "boto3", "aws-lambda-powertools", "pydantic", "eventsourcing", "ministack")
+PACKAGES = ("psycopg", "boto3", "aws-lambda-powertools", "pydantic", "eventsourcing", "ministack", "river")
 Document = dict[str, Any]
 
 

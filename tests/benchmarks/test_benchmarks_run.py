@@ -44,6 +44,19 @@ def test_a_quick_run_gives_the_document_of_the_interface(
     assert json.loads(json.dumps(document)) == document
 
 
+def test_detection_runs_on_the_bundled_data() -> None:
+    document = import_module("benchmarks.detection").run({"quick": "true"})
+    assert {r["metric"] for r in document["results"]} >= {"T1 F1", "T1 false alarms", "T5 one series"}
+    assert all(result.keys() == COLUMNS for result in document["results"])
+    assert document["seeds"]
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_detection_needs_the_directory_it_is_given(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput):
+        import_module("benchmarks.detection").run({"quick": "true", "data": str(tmp_path)})
+
+
 def test_latency_needs_a_running_twin(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         import_module("benchmarks.latency").run({"quick": "true", "data": str(tmp_path)})

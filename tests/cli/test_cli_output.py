@@ -8,7 +8,19 @@ import pytest
 from cli_system import RESTATED, Refusal, RunCli, System, official
 
 COMMANDS = (
-    *("up", "down", "status", "ingest", "loads", "receipts", "official", "history", "explain", "quality"),
+    *(
+        "up",
+        "down",
+        "status",
+        "ingest",
+        "loads",
+        "receipts",
+        "detect",
+        "official",
+        "history",
+        "explain",
+        "quality",
+    ),
     *("restate", "exceptions", "approve", "reject", "rebuild", "redrive", "token", "migrate", "bench"),
 )
 HISTORY = "/api/v1/data/reference/FX.EUR.USD/historical"

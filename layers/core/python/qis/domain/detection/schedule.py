@@ -72,7 +72,10 @@ class Schedule:
 
     def _left_out(self, ns: int, days: int) -> list[int]:
         """The expected days strictly between the last snap and this one."""
-        missing = []
+        missing: list[int] = []
+        if days == 1:
+            self._learn(ns // DAY_NS, spoke=True)
+            return missing
         known = self.count >= _ENOUGH
         first = self.last // DAY_NS
         excuse = self._calendar() if known else None

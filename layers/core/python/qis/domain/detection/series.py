@@ -324,8 +324,11 @@ class SeriesDetector:
 
 def _last_of_each(given: Iterable[Observation]) -> list[Observation]:
     """One observation of each source, by name; the one received last, ties broken by the value."""
+    claims = list(given)
+    if len(claims) == 1:
+        return claims
     last: dict[str, Observation] = {}
-    for one in given:
+    for one in claims:
         known = last.get(one.source)
         if known is None or _order(known) < _order(one):
             last[one.source] = one
