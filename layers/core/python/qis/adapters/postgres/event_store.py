@@ -420,6 +420,19 @@ RETURNING load_id, outcome
 """
 
 
+def _forget(connection: Connection, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """Drop earlier outcomes of records that have another now. Returns their loads and what they were."""
+    found: list[tuple[str, str]] = []
+    redriven = [o.record_id for o in outcomes if o.redriven]
+    if redriven:
+        found += connection.execute(_FORGET, (_json(redriven),)).fetchall()
+    accepted = [o for o in outcomes if o.kind == "accepted" and not o.redriven]
+    if accepted:
+        given = _json(sorted({o.load_id for o in accepted})), _json([o.record_id for o in accepted])
+        found += connection.execute(_FORGET_REJECTED, given).fetchall()
+    return found
+
+
 def _keep_outcomes(connection: Connection, outcomes: Sequence[Outcome], at: datetime) -> None:
     """Count each record once, however often it is delivered.
 
@@ -433,15 +446,8 @@ def _keep_outcomes(connection: Connection, outcomes: Sequence[Outcome], at: date
         load = counts.setdefault(load_id, {"accepted": 0, "duplicate": 0, "rejected": 0})
         load[kind] += by
 
-    redriven = [o.record_id for o in outcomes if o.redriven]
-    if redriven:
-        for load_id, kind in connection.execute(_FORGET, (_json(redriven),)):
-            count(load_id, kind, -1)
-    accepted = [o for o in outcomes if o.kind == "accepted" and not o.redriven]
-    if accepted:
-        given = _json(sorted({o.load_id for o in accepted})), _json([o.record_id for o in accepted])
-        for load_id, kind in connection.execute(_FORGET_REJECTED, given):
-            count(load_id, kind, -1)
+    for load_id, kind in _forget(connection, outcomes):
+        count(load_id, kind, -1)
     kept = [
         {
             "record_id": o.record_id,
