@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 import typer
 
-from qis.cli import catalogue, corrections, detection, issues, loading, operations, scores, twin, values
+from qis.cli import (
+    catalogue,
+    corrections,
+    detection,
+    fusing,
+    issues,
+    loading,
+    operations,
+    scores,
+    twin,
+    values,
+)
 from qis.cli.cost import command as costs
 
 HELP = """Official market and reference data: many claims in, one official value out, and why.
@@ -23,7 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (twin, loading, detection, values, scores, corrections, issues, catalogue, operations, costs):
+PARTS = (twin, loading, detection, fusing, values, scores, corrections, issues, catalogue, operations, costs)
+for part in PARTS:
     part.register(app)
 
 

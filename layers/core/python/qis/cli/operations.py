@@ -24,7 +24,7 @@ Dsn = Annotated[
         "--dsn", metavar="DSN", help="PostgreSQL, as the schema's owner.  [default: that of the local twin]"
     ),
 ]
-BENCHMARKS = ("ingest", "events", "asof", "query", "coldstart", "latency", "detection")
+BENCHMARKS = ("ingest", "events", "asof", "query", "coldstart", "latency", "detection", "fusion")
 
 PANEL = "Operations"
 

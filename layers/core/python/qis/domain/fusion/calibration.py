@@ -10,7 +10,7 @@ Two ways to be wrong, taken as independent:
 
 The constants were set by hand, round, on the first ten days of the stock claims and on faults injected into
 central-bank rates; docs/reconciliation.md tells how they hold. While nothing is known of a kind of series,
-copies cannot be told from independent sources, and the confidence stays at ``UNKNOWN``.
+copies cannot be told from independent sources, and the confidence stays below ``UNKNOWN``.
 """
 
 from __future__ import annotations
@@ -42,4 +42,4 @@ def confidence(support: int, rival: int, rival_voices: int, known: bool) -> floa
     beside = theirs * (1 - 1 / rival_voices) if rival_voices else 0.0
     ratio = math.log((ours + VOICE) / (beside + VOICE))
     convention = 1 / (1 + math.exp(CONVENTION_AT_EVEN + CONVENTION_SLOPE * ratio))
-    return min((1 - chance) * (1 - convention), MOST if known else UNKNOWN)
+    return min((1 - chance) * (1 - convention), MOST) * (1.0 if known else UNKNOWN)

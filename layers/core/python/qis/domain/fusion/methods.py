@@ -19,6 +19,7 @@ from qis.domain.fusion.schemes import ACCU, CONSENSUS, CRH, TRUTHFINDER, VOTE, S
 from qis.domain.numbers import MAX_DIGITS, decimal_text
 
 PUBLISH_AT = Decimal("0.9999")
+DEFAULT_METHOD = "consensus"
 _EXACT = Context(prec=2 * MAX_DIGITS + 4)
 _TWO = Decimal(2)
 

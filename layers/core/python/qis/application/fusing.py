@@ -1,0 +1,97 @@
+"""Reconciliation of a file of claims, snap by snap, without a server.
+
+The methods are those of the running system, and so is the order of things: every item of a snap is decided on
+what was learned from the snaps before it, and only then are its decisions learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from qis.domain.errors import refuse
+from qis.domain.fusion.consensus import Terms
+from qis.domain.fusion.items import Item, Verdict
+from qis.domain.fusion.memory import Memory
+from qis.domain.fusion.methods import DEFAULT_METHOD, DEFAULTS, METHODS, PUBLISH_AT, Settings, decide
+from qis.domain.rules.documents import parse_layer
+from qis.domain.rules.tolerance import Unit
+from qis.domain.series import check_choice
+
+SEPARATORS = ".:/|#_- "
+GRID = 0.8
+"""Share of all pairs of a name and an attribute that must occur for identifiers to be read as such pairs."""
+USED = frozenset({"method", "tolerance", "min_sources", "copy_groups"})
+"""Fields of a rule document that mean something where nothing is published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a file is to be fused."""
+
+    method: str = DEFAULT_METHOD
+    settings: Settings = DEFAULTS
+    train_until: int | None = None
+    """Snap, in nanoseconds, after which nothing is learned any more; ``None``: learning goes on."""
+
+
+def parse_plan(rules: object | None, method: str | None, train_until: int | None) -> Plan:
+    """The plan of a rule document and of what a command line says beside it.
+
+    Raises:
+        InvalidInput: naming field, value and rule; also for a field that has no meaning here.
+    """
+    fields: Mapping[str, Any] = {} if rules is None else parse_layer(rules, 1).fields
+    for name in fields.keys() - USED:
+        raise refuse(name, fields[name], "fusion-field", f"does not apply here; {', '.join(sorted(USED))} do")
+    given = fields.get("method")
+    named = method or (given.name if given is not None else DEFAULT_METHOD)
+    check_choice(named, "method", tuple(METHODS))
+    publish_at = PUBLISH_AT
+    if given is not None and given.parameters is not None:
+        publish_at = given.parameters.publish_at
+    groups = fields.get("copy_groups", ())
+    terms = Terms(_relative(fields.get("tolerance")), {s: group[0] for group in groups for s in group})
+    return Plan(named, Settings(publish_at, fields.get("min_sources", 1), terms), train_until)
+
+
+def _relative(tolerance: Any) -> float | None:
+    if tolerance is None:
+        return None
+    scale = {Unit.RELATIVE: Decimal(1), Unit.BP: Decimal("0.0001")}.get(tolerance.unit)
+    if scale is None:
+        raise refuse("tolerance", tolerance.as_json(), "relative", "is neither relative nor in bp")
+    return float(tolerance.amount * scale)
+
+
+def fuse(snaps: Iterable[tuple[int, Iterable[Item]]], plan: Plan) -> Iterator[list[tuple[Item, Verdict]]]:
+    """Verdicts of each snap. ``snaps`` come in order of time, each once."""
+    memory = Memory()
+    for at, items in snaps:
+        decided = [(item, *decide(plan.method, item, memory, plan.settings)) for item in items]
+        if plan.train_until is None or at <= plan.train_until:
+            memory.learn((panel, chosen) for _, _, panel, chosen in decided)
+        yield [(item, verdict) for item, verdict, _, _ in decided]
+
+
+def kinds_of(identifiers: Collection[str]) -> Mapping[str, str]:
+    """The kind of each series, read from its name: of ``aapl.open``, ``aapl.close``, ``ibm.open`` and
+    ``ibm.close`` it is the part after the point. Names that do not fall into such a grid are of one kind."""
+    for separator in SEPARATORS:
+        for split in (str.rpartition, str.partition):
+            parts = {i: split(i, separator) for i in identifiers}
+            if all(first and last for first, _, last in parts.values()):
+                found = _grid({i: (first, last) for i, (first, _, last) in parts.items()})
+                if found is not None:
+                    return found
+    return dict.fromkeys(identifiers, "")
+
+
+def _grid(pairs: Mapping[str, tuple[str, str]]) -> Mapping[str, str] | None:
+    firsts, lasts = ({p[i] for p in pairs.values()} for i in (0, 1))
+    if min(len(firsts), len(lasts)) < 2 or len(pairs) < GRID * len(firsts) * len(lasts):
+        return None
+    side = int(len(lasts) <= len(firsts))
+    return {identifier: pair[side] for identifier, pair in pairs.items()}
