@@ -79,7 +79,7 @@ def judged(
     """Every verdict for which there is gold, in order of time."""
     snaps = ((at, _items(rows)) for at, (_, rows) in enumerate(table))
     found = []
-    for (snap, _), decided in zip(table, fuse(snaps, Plan(method)), strict=True):
+    for (snap, _), decided in zip(table, fuse(snaps, Plan(method), Memory()), strict=True):
         for item, verdict in decided:
             truth = gold.get((snap, item.series))
             if truth is None or verdict.value is None:

@@ -146,8 +146,12 @@ def _decision(events: Sequence[ev.Event]) -> dict[str, Any] | None:
         if event.type == ev.DATA_RECONCILED:
             keys = ("status", "value", "method", "confidence", "reason", "rules", "rules_version", "checks")
             chain = [ref._asdict() for ref in chain_of(event.data)]
-            decided_at = moment_text(event.recorded_at)
-            return {**{k: event.data[k] for k in keys}, "rules_chain": chain, "decided_at": decided_at}
+            return {
+                **{k: event.data[k] for k in keys},
+                "rules_chain": chain,
+                "weights": event.data.get("weights"),
+                "decided_at": moment_text(event.recorded_at),
+            }
     return None
 
 
@@ -207,6 +211,8 @@ def _sentences(
             f" {decision['method']}: {decision['reason']}."
         )
         said += [_check_sentence(c) for c in decision["checks"]]
+        if decision["weights"]:
+            said.append(_weights_sentence(decision["weights"]))
     said += [_restated_sentence(a, b) for a, b in pairwise(versions)]
     if state.pinned is not None:
         said.append("A person set this value, so later claims are recorded and do not replace it.")
@@ -257,6 +263,12 @@ def _check_sentence(check: Mapping[str, Any]) -> str:
         f"Check {check['check']} {passed}: measured {check['measured']} against {check['threshold']}"
         f" ({check['detail']})."
     )
+
+
+def _weights_sentence(weights: Mapping[str, int]) -> str:
+    heaviest = sorted(weights.items(), key=lambda w: (-w[1], w[0]))
+    told = ", ".join(f"{source} {weight / 1000:.1f}" for source, weight in heaviest)
+    return f"In the vote, in units of log odds, the sources weighed: {told}."
 
 
 def _restated_sentence(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 from qis.domain.errors import refuse
 from qis.domain.fusion.consensus import Terms
 from qis.domain.fusion.items import Item, Verdict
+from qis.domain.fusion.learned import Learned
 from qis.domain.fusion.memory import Memory
-from qis.domain.fusion.methods import DEFAULT_METHOD, DEFAULTS, METHODS, PUBLISH_AT, Settings, decide
+from qis.domain.fusion.methods import DEFAULT_METHOD, DEFAULTS, METHODS, Settings, decide
 from qis.domain.rules.documents import parse_layer
 from qis.domain.rules.tolerance import Unit
 from qis.domain.series import check_choice
@@ -23,6 +24,7 @@ from qis.domain.series import check_choice
 SEPARATORS = ".:/|#_- "
 GRID = 0.8
 """Share of all pairs of a name and an attribute that must occur for identifiers to be read as such pairs."""
+NOTHING_LEARNED = Learned()
 USED = frozenset({"method", "tolerance", "min_sources", "copy_groups"})
 """Fields of a rule document that mean something where nothing is published."""
 
@@ -35,6 +37,8 @@ class Plan:
     settings: Settings = DEFAULTS
     train_until: int | None = None
     """Snap, in nanoseconds, after which nothing is learned any more; ``None``: learning goes on."""
+    learned: Learned = NOTHING_LEARNED
+    """What every kind of series begins with."""
 
 
 def parse_plan(rules: object | None, method: str | None, train_until: int | None) -> Plan:
@@ -49,12 +53,13 @@ def parse_plan(rules: object | None, method: str | None, train_until: int | None
     given = fields.get("method")
     named = method or (given.name if given is not None else DEFAULT_METHOD)
     check_choice(named, "method", tuple(METHODS))
-    publish_at = PUBLISH_AT
+    learned = NOTHING_LEARNED
     if given is not None and given.parameters is not None:
-        publish_at = given.parameters.publish_at
-    groups = fields.get("copy_groups", ())
-    terms = Terms(_relative(fields.get("tolerance")), {s: group[0] for group in groups for s in group})
-    return Plan(named, Settings(publish_at, fields.get("min_sources", 1), terms), train_until)
+        learned = given.parameters
+    declared = {s: group[0] for group in fields.get("copy_groups", ()) for s in group}
+    terms = Terms(_relative(fields.get("tolerance")), {**learned.groups, **declared})
+    settings = Settings(learned.publish_at, fields.get("min_sources", 1), terms)
+    return Plan(named, settings, train_until, learned)
 
 
 def _relative(tolerance: Any) -> float | None:
@@ -66,10 +71,14 @@ def _relative(tolerance: Any) -> float | None:
     return float(tolerance.amount * scale)
 
 
-def fuse(snaps: Iterable[tuple[int, Iterable[Item]]], plan: Plan) -> Iterator[list[tuple[Item, Verdict]]]:
-    """Verdicts of each snap. ``snaps`` come in order of time, each once."""
-    memory = Memory()
+def fuse(
+    snaps: Iterable[tuple[int, Iterable[Item]]], plan: Plan, memory: Memory
+) -> Iterator[list[tuple[Item, Verdict]]]:
+    """Verdicts of each snap. ``snaps`` come in order of time, each once; ``memory`` learns of them."""
     for at, items in snaps:
+        items = list(items)
+        for kind in {item.kind for item in items} - memory.kinds.keys() if plan.learned.sources else ():
+            memory.kinds[kind] = plan.learned.record()
         decided = [(item, *decide(plan.method, item, memory, plan.settings)) for item in items]
         if plan.train_until is None or at <= plan.train_until:
             memory.learn((panel, chosen) for _, _, panel, chosen in decided)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from qis.application.fusing import Plan
     from qis.domain.fusion.items import Claimed, Item, Verdict
+    from qis.domain.fusion.memory import Memory
 
 PANEL = "Claims in"
 COLUMNS = (
@@ -71,6 +72,12 @@ def _fuse(
         str | None,
         typer.Option("--train-until", metavar="SNAP", help="Learn from snaps up to this one only."),
     ] = None,
+    learned: Annotated[
+        Path | None,
+        typer.Option(
+            "--learned", metavar="FILE", help="Write what was learned, as methods of rule documents."
+        ),
+    ] = None,
 ) -> None:
     """Reconcile a claims file: for every series and snap one value, how sure it is, and who said so.
 
@@ -80,17 +87,21 @@ def _fuse(
     Example: qis fuse claims.csv.gz --out official.csv --train-until 2011-07-14
     """
     from qis.application.fusing import fuse
+    from qis.domain.fusion.memory import Memory
 
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise failure("unknown-format", "The name says no known format", f"{out.name}: .csv or .parquet")
     plan = _plan(rules, method, train_until)
     claims = Claims(file)
+    memory = Memory()
     counts = {"official": 0, "suspect": 0}
     with _Output(out) as output:
-        for decided in fuse(claims.snaps(), plan):
+        for decided in fuse(claims.snaps(), plan, memory):
             for item, verdict in decided:
                 counts["official" if verdict.official else "suspect"] += 1
                 output.add(claims.row(item, verdict))
+    if learned is not None:
+        _write_learned(learned, plan, memory)
     document = {
         "rows": claims.rows,
         "unreadable": claims.unreadable,
@@ -118,6 +129,17 @@ def _plan(rules: Path | None, method: str | None, train_until: str | None) -> Pl
     except (OSError, ValueError) as error:
         raise failure("invalid-input", "The rules cannot be read", f"{rules}: {error}") from error
     return parse_plan(body, method, None if train_until is None else instant(train_until))
+
+
+def _write_learned(file: Path, plan: Plan, memory: Memory) -> None:
+    """The ``method`` of a rule document with its weights, for each kind of series."""
+    from qis.domain.fusion.learned import learned_from
+
+    methods = {
+        kind: {"name": plan.method, **learned_from(memory, kind, plan.settings.publish_at).as_json()}
+        for kind in sorted(memory.kinds)
+    }
+    file.write_text(json.dumps(methods, indent=2) + "\n", encoding="utf-8")
 
 
 def instant(text: str) -> int:

@@ -23,10 +23,14 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from qis.domain.claims import Claim
+from qis.domain.fusion.consensus import Terms
+from qis.domain.fusion.items import Claimed, Item, Verdict
+from qis.domain.fusion.learned import KIND, Learned, memory_of
+from qis.domain.fusion.methods import Settings, decide
 from qis.domain.numbers import decimal_text
 from qis.domain.rules import Band, Exclusion, Fallback, LayerRef, RuleSet, median
-from qis.domain.rules.methods import MEDIAN, PRECEDENCE
-from qis.domain.rules.tolerance import EXACT
+from qis.domain.rules.methods import LEARNING, MEDIAN, PRECEDENCE
+from qis.domain.rules.tolerance import EXACT, Unit
 from qis.domain.snap import NANOS, Snap
 
 _RATIO = Context(prec=12)
@@ -47,7 +51,7 @@ class Rejected:
     claim: Claim
     rule: str
     """``withdrawn-by-operator``, ``superseded``, ``stale``, ``out-of-range``, ``excluded-source``, ``copy``,
-    ``below-quorum``, ``outside-tolerance``."""
+    ``below-quorum``, ``outside-tolerance``; of learning methods ``outvoted``, ``no-volume``."""
     detail: str
 
 
@@ -114,6 +118,8 @@ class Decision:
     """The versions of the rule documents that decided, in order of resolution."""
     standings: Standings | None = None
     """Of the sources after this snap; ``None`` where the rules exclude nobody."""
+    weights: Mapping[str, int] | None = None
+    """Of the claims in the vote of a learning method, by source, in thousandths of a nat."""
 
     def as_json(self) -> dict[str, Any]:
         """The decision's part of a ``DataReconciled`` event."""
@@ -133,6 +139,8 @@ class Decision:
         }
         if len(self.chain) > 1:
             body["rules_chain"] = [ref._asdict() for ref in self.chain]
+        if self.weights is not None:
+            body["weights"] = {s: self.weights[s] for s in sorted(self.weights)}
         if self.standings is not None:
             body["standings"] = {s: list(self.standings[s]) for s in sorted(self.standings)}
         return body
@@ -179,15 +187,17 @@ def reconcile(
         method = rules.method.name
         return _decision(rules, Status.INSUFFICIENT, None, method, None, reason, (), rejected, (), kept)
     band = rules.tolerance.at([c.value for c in usable])
-    method, value, reason = CHOOSERS[rules.method.name](usable, rules, band)
+    choice = CHOOSERS[rules.method.name](usable, rules, band)
+    value, reason = choice.value, choice.reason
     basis = value if value is not None else usable[0].value
-    agreeing = tuple(c for c in usable if band.holds(c.value, basis))
+    agreeing = tuple(c for c in usable if _agrees(c, basis, band, choice.verdict))
+    apart = f"differs from {decimal_text(basis)} by "
     outside = [
-        Rejected(c, "outside-tolerance", f"differs from {decimal_text(basis)} by {distance(c.value, basis)}")
+        Rejected(c, _why_not(c, choice.verdict), f"{apart}{distance(c.value, basis)}")
         for c in usable
         if c not in agreeing
     ]
-    checks = _checks(basis, agreeing, rules, references)
+    checks = [*_sure(choice.verdict, rules), *_checks(basis, agreeing, rules, references)]
     held = value is None or not all(c.passed for c in checks)
     if held and value is not None:
         reason = "; ".join(c.detail for c in checks if not c.passed)
@@ -196,9 +206,34 @@ def reconcile(
     if rules.exclusion is not None:
         after = standings if held else _judged(newest, len(usable), basis, band, rules.exclusion, standings)
     confidence = _RATIO.divide(Decimal(len(agreeing)), Decimal(len(usable) + 1)).quantize(Decimal("0.0001"))
+    weights: Mapping[str, int] | None = None
+    if choice.verdict is not None:
+        confidence = choice.verdict.confidence
+        weights = {v.source: v.weight for v in choice.verdict.voices}
+    rejected += outside
     return _decision(
-        rules, status, basis, method, confidence, reason, agreeing, [*rejected, *outside], checks, after
+        rules, status, basis, choice.method, confidence, reason, agreeing, rejected, checks, after, weights
     )
+
+
+def _agrees(claim: Claim, value: Decimal, band: Band, verdict: Verdict | None) -> bool:
+    """Whether a claim counts for the value: by the verdict of a learning method, else by the tolerance."""
+    if verdict is None:
+        return band.holds(claim.value, value)
+    return any(v.source == claim.source for v in verdict.used)
+
+
+def _why_not(claim: Claim, verdict: Verdict | None) -> str:
+    said = () if verdict is None else verdict.rejected
+    return next((v.reason for v in said if v.source == claim.source), "outside-tolerance")
+
+
+def _sure(verdict: Verdict | None, rules: RuleSet) -> list[Check]:
+    """The check that a learning method is as sure as the rule asks."""
+    if verdict is None:
+        return []
+    wanted = decimal_text(_parameters(rules).publish_at)
+    return [Check("confidence", verdict.official, decimal_text(verdict.confidence), wanted, verdict.reason)]
 
 
 def _decision(
@@ -212,6 +247,7 @@ def _decision(
     rejected: Sequence[Rejected],
     checks: Sequence[Check],
     standings: Standings | None,
+    weights: Mapping[str, int] | None = None,
 ) -> Decision:
     return Decision(
         status=status,
@@ -224,6 +260,7 @@ def _decision(
         checks=tuple(checks),
         chain=rules.chain,
         standings=standings,
+        weights=weights,
     )
 
 
@@ -316,6 +353,8 @@ class Choice(NamedTuple):
     method: str
     value: Decimal | None
     reason: str
+    verdict: Verdict | None = None
+    """Of a learning method, which says for itself who agrees and how sure it is."""
 
 
 def _by_precedence(usable: Sequence[Claim], rules: RuleSet, band: Band) -> Choice:
@@ -345,9 +384,29 @@ def _middle(usable: Sequence[Claim], band: Band) -> tuple[Decimal, str, int]:
     return middle, f"median of {len(usable)} sources, {support} within tolerance", support
 
 
+def _by_learned(usable: Sequence[Claim], rules: RuleSet, band: Band) -> Choice:
+    """By a method of ``qis.domain.fusion``, with the weights that its parameters hold."""
+    given = _parameters(rules)
+    reach = None
+    if rules.tolerance.unit is not Unit.SIGMA:  # which leaves it to what was learned of the spread
+        middle = abs(median([c.value for c in usable]))
+        reach = float(max(band.relative, _RATIO.divide(band.absolute, middle) if middle else 0))
+    settings = Settings(given.publish_at, terms=Terms(reach, given.groups))
+    item = Item("", KIND, [Claimed(c.source, c.value, c.volume) for c in usable])
+    verdict, _, _ = decide(rules.method.name, item, memory_of(given), settings)
+    return Choice(rules.method.name, verdict.value, verdict.reason, verdict)
+
+
+def _parameters(rules: RuleSet) -> Learned:
+    given = rules.method.parameters
+    assert isinstance(given, Learned)
+    return given
+
+
 CHOOSERS: dict[str, Callable[[Sequence[Claim], RuleSet, Band], Choice]] = {
     PRECEDENCE: _by_precedence,
     MEDIAN: _by_median,
+    **dict.fromkeys(LEARNING, _by_learned),
 }
 """How each method decides, by its name, among the claims that vote, best source first."""
 

@@ -14,11 +14,11 @@ from types import MappingProxyType
 from qis.domain.fusion.calibration import PLACES
 from qis.domain.fusion.consensus import NO_TERMS, Ballot, Terms, around, vote
 from qis.domain.fusion.items import Claimed, Item, Verdict, Voice, decimals
+from qis.domain.fusion.learned import PUBLISH_AT
 from qis.domain.fusion.memory import Chosen, Memory, Panel
 from qis.domain.fusion.schemes import ACCU, CONSENSUS, CRH, TRUTHFINDER, VOTE, Scheme
 from qis.domain.numbers import MAX_DIGITS, decimal_text
 
-PUBLISH_AT = Decimal("0.9999")
 DEFAULT_METHOD = "consensus"
 _EXACT = Context(prec=2 * MAX_DIGITS + 4)
 _TWO = Decimal(2)

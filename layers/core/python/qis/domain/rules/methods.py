@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from qis.domain.errors import refuse
+from qis.domain.fusion.learned import parse_learned
 from qis.domain.series import check_choice, check_fields
 
 
@@ -39,9 +40,12 @@ def no_parameters(given: Mapping[str, Any], field: str) -> None:
 
 
 PRECEDENCE, MEDIAN = "precedence", "median"
+LEARNING = ("consensus", "vote", "accu", "truth-finder", "crh", "weighted-median", "volume-weighted-median")
+"""Methods of ``qis.domain.fusion``: they weigh sources, by what their parameters say was learned of them."""
 PARSERS: dict[str, Callable[[Mapping[str, Any], str], Parameters | None]] = {
     PRECEDENCE: no_parameters,
     MEDIAN: no_parameters,
+    **dict.fromkeys(LEARNING, parse_learned),
 }
 """Parser of each method's parameters, given without its name, and the field to name in a refusal."""
 

@@ -1,0 +1,114 @@
+"""``qis fuse``: files in, decisions out."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from cli_system import RunCli
+
+ROWS = [
+    f"2020-01-{day:02},{name},{source},{100 + day * (1 + len(name) % 3) % 9}.00"
+    for day in range(1, 21)
+    for name in ("AAA", "BBBB")
+    for source in ("a", "b", "c", "d")
+]
+HEADER = "snap,reference_data_id,source,value"
+
+
+@pytest.fixture
+def claims(tmp_path: Path) -> Path:
+    file = tmp_path / "claims.csv"
+    file.write_text("\n".join([HEADER, *ROWS]) + "\n")
+    return file
+
+
+def decisions(file: Path) -> list[dict[str, str]]:
+    with file.open() as text:
+        return list(csv.DictReader(text))
+
+
+def test_each_series_and_snap_has_a_decision(run_cli: RunCli, claims: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    ran = run_cli("fuse", str(claims), "--out", str(out), "--json")
+    assert ran.status == 0
+    found = decisions(out)
+    assert ran.document["rows"] == len(ROWS)
+    assert ran.document["official"] + ran.document["suspect"] == len(found) == 40
+    assert [(r["snap"], r["reference_data_id"]) for r in found[:3]] == [
+        ("2020-01-01", "AAA"),
+        ("2020-01-01", "BBBB"),
+        ("2020-01-02", "AAA"),
+    ]
+    assert found[0]["status"] == "suspect"
+    assert found[-1]["status"] == "official"
+    assert found[-1]["sources_used"] == "a|b|c|d"
+    assert found[-1]["method"] == "consensus"
+
+
+def test_the_order_of_rows_and_the_form_of_the_file_have_no_effect(
+    run_cli: RunCli, claims: Path, tmp_path: Path
+) -> None:
+    run_cli("fuse", str(claims), "--out", str(tmp_path / "1.csv"))
+    turned = tmp_path / "turned.csv.gz"
+    turned.write_bytes(gzip.compress("\n".join([HEADER, *reversed(ROWS)]).encode()))
+    lines = tmp_path / "lines.jsonl"
+    names = HEADER.split(",")
+    lines.write_text("\n".join(json.dumps(dict(zip(names, r.split(","), strict=True))) for r in ROWS))
+    for i, file in enumerate((turned, lines)):
+        out = tmp_path / f"other-{i}.csv"
+        assert run_cli("fuse", str(file), "--out", str(out)).status == 0
+        assert out.read_bytes() == (tmp_path / "1.csv").read_bytes()
+
+
+def test_parquet_is_written_and_read(run_cli: RunCli, claims: Path, tmp_path: Path) -> None:
+    from pyarrow import csv as pacsv
+    from pyarrow import parquet
+
+    parquet.write_table(pacsv.read_csv(claims), tmp_path / "claims.parquet")
+    out = tmp_path / "out.parquet"
+    assert run_cli("fuse", str(tmp_path / "claims.parquet"), "--out", str(out)).status == 0
+    assert parquet.read_table(out).num_rows == 40
+
+
+def test_rows_that_cannot_be_used_are_told_of(run_cli: RunCli, tmp_path: Path) -> None:
+    file = tmp_path / "claims.csv"
+    file.write_text(f"{HEADER}\n2020-01-01,A,a,1.5\n2020-01-01,A,b,NaN\n2020-01-01,A\n2020-01-01,A,c,1.5\n")
+    ran = run_cli("fuse", str(file), "--out", str(tmp_path / "out.csv"), "--json")
+    assert ran.status == 0
+    assert ran.document["unreadable"] == 2
+    assert "row 2 cannot be used: value" in ran.err
+    assert decisions(tmp_path / "out.csv")[0]["sources_used"] == "a|c"
+
+
+def test_attributes_are_series_of_their_own(run_cli: RunCli, tmp_path: Path) -> None:
+    file = tmp_path / "claims.csv"
+    file.write_text(f"{HEADER},attribute\n2020-01-01,A,a,1.5,open\n2020-01-01,A,a,1.6,close\n")
+    run_cli("fuse", str(file), "--out", str(tmp_path / "out.csv"))
+    assert {(r["attribute"], r["value"]) for r in decisions(tmp_path / "out.csv")} == {
+        ("open", "1.5"),
+        ("close", "1.6"),
+    }
+
+
+def test_what_was_learned_is_the_method_of_a_rule(run_cli: RunCli, claims: Path, tmp_path: Path) -> None:
+    learned = tmp_path / "learned.json"
+    run_cli("fuse", str(claims), "--out", str(tmp_path / "1.csv"), "--learned", str(learned))
+    (method,) = json.loads(learned.read_text()).values()
+    assert method["weights"]["sources"]["a"][0] == 40
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"rules": "r", "method": method}))
+    assert run_cli("fuse", str(claims), "--out", str(tmp_path / "2.csv"), "--rules", str(rules)).status == 0
+
+
+def test_bad_input_is_refused(run_cli: RunCli, claims: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    assert run_cli("fuse", str(claims), "--out", str(tmp_path / "out.txt")).status == 1
+    assert run_cli("fuse", str(claims), "--out", str(out), "--method", "mean").status == 1
+    assert run_cli("fuse", str(claims), "--out", str(out), "--train-until", "soon").status == 1
+    claims.write_text("snap,source,value\n2020-01-01,a,1\n")
+    assert run_cli("fuse", str(claims), "--out", str(out)).status == 1
+    assert not out.exists()
