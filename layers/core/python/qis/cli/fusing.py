@@ -328,7 +328,7 @@ class _Output:
             import pyarrow as pa
             from pyarrow import parquet
 
-            columns = list(zip(*self._rows, strict=True)) or [[] for _ in COLUMNS]
+            columns = [[row[i] for row in self._rows] for i in range(len(COLUMNS))]
             parquet.write_table(
                 pa.table([pa.array(c, pa.string()) for c in columns], list(COLUMNS)), self._partial
             )

@@ -33,7 +33,7 @@ from qis.domain.fusion.schemes import Scheme
 
 REACH = 6.0
 """Usual dispersions within which two values are the same, where sources do not agree exactly."""
-STRESS = 4.0
+STRESS = 8.0
 """An item may be so many times more dispersed than usual before its claims count as different."""
 UNKNOWN_REACH = 0.01
 """Relative distance within which values are the same while nothing is known of a series."""
