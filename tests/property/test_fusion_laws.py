@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qis.domain.fusion.consensus import Terms
@@ -45,6 +45,7 @@ def learned(past: Sequence[Sequence[int | None]], method: str = "consensus") -> 
 
 
 @pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=40)
 @given(past=PAST, snap=SNAP, data=st.data())
 def test_the_order_of_claims_has_no_effect(
     method: str, past: list[list[int | None]], snap: list[int | None], data: st.DataObject
@@ -67,6 +68,7 @@ def test_the_order_in_which_items_of_a_snap_are_learned_has_no_effect(
 
 
 @pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=40)
 @given(past=PAST, snap=SNAP)
 def test_a_decision_is_derived_again_from_stored_state(
     method: str, past: list[list[int | None]], snap: list[int | None]
@@ -79,6 +81,7 @@ def test_a_decision_is_derived_again_from_stored_state(
 
 
 @pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=40)
 @given(past=PAST, snap=SNAP, power=st.integers(-6, 6))
 def test_values_in_another_unit_give_the_value_in_that_unit(
     method: str, past: list[list[int | None]], snap: list[int | None], power: int
@@ -100,16 +103,17 @@ def test_values_in_another_unit_give_the_value_in_that_unit(
         other.learn([tuple(other_lesson)])  # type: ignore[list-item]
 
 
+@settings(max_examples=40)
 @given(past=PAST, snap=SNAP)
 def test_a_further_copy_changes_nothing(past: list[list[int | None]], snap: list[int | None]) -> None:
     """With a source that is known to copy another, every item is decided as without it."""
     memory, with_twin = Memory(), Memory()
-    settings = Settings(terms=Terms(copies={"source-a": "source-a", "twin": "source-a"}))
+    rule = Settings(terms=Terms(copies={"source-a": "source-a", "twin": "source-a"}))
     for values in [*past, snap]:
         found = claims(values)
         twins = found + [c._replace(source="twin") for c in found if c.source == "source-a"]
-        single, panel, chosen = decide("consensus", item(found), memory, settings)
-        double, twin_panel, twin_chosen = decide("consensus", item(twins), with_twin, settings)
+        single, panel, chosen = decide("consensus", item(found), memory, rule)
+        double, twin_panel, twin_chosen = decide("consensus", item(twins), with_twin, rule)
         assert (double.value, double.confidence, double.official) == (
             single.value,
             single.confidence,
@@ -119,6 +123,7 @@ def test_a_further_copy_changes_nothing(past: list[list[int | None]], snap: list
         with_twin.learn([(twin_panel, twin_chosen)])
 
 
+@settings(max_examples=40)
 @given(past=PAST, snap=SNAP)
 def test_one_more_voice_for_the_value_never_speaks_against_it(
     past: list[list[int | None]], snap: list[int | None]
@@ -133,6 +138,7 @@ def test_one_more_voice_for_the_value_never_speaks_against_it(
         assert more.confidence >= before.confidence
 
 
+@settings(max_examples=40)
 @given(past=PAST, snap=SNAP)
 def test_deciding_twice_gives_the_same(past: list[list[int | None]], snap: list[int | None]) -> None:
     memory = learned(past)
