@@ -73,12 +73,14 @@ class Identity(Construct):
             # Domain prefixes are global in a region: the account id makes ours unique.
             cognito_domain=cognito.CognitoDomainOptions(domain_prefix=f"{house.name('')}{Aws.ACCOUNT_ID}"),
         )
+        clients = [client]
         if settings.sign_in_urls:
             people = self._people(house, settings, server, scopes["read:data"])
             self._groups(house, people)
+            clients.append(people)
         self.issuer = f"https://cognito-idp.{Aws.REGION}.{Aws.URL_SUFFIX}/{pool.user_pool_id}"
         self.jwks_url = f"{self.issuer}/.well-known/jwks.json"
-        self.audience = client.user_pool_client_id
+        self.audience = ",".join(c.user_pool_client_id for c in clients)
         """Access tokens of Cognito name the client that they were given to, no resource."""
         acknowledge(
             self.pool,

@@ -29,6 +29,8 @@ from tests.api.tokens import (
 
 SECONDS = int(NOW.timestamp())
 
+SECOND = "people-client"
+
 
 class Clock:
     """A clock that a test moves."""
@@ -41,7 +43,9 @@ class Clock:
 
 
 def authenticator(jwks: Jwks | None = None, clock: Any = None) -> JwtAuthenticator:
-    return JwtAuthenticator((jwks or Jwks([jwk("k1")])).fetch, ISSUER, AUDIENCE, clock or Clock())
+    return JwtAuthenticator(
+        (jwks or Jwks([jwk("k1")])).fetch, ISSUER, f"{AUDIENCE},{SECOND}", clock or Clock()
+    )
 
 
 def packed(part: object) -> str:
@@ -90,6 +94,11 @@ REFUSED = {
     "other-audiences": (token(aud=["other", "another"]), "audience"),
     "no-audience": (token(aud=None), "audience"),
     "id-token-of-our-client": (token(aud=None, token_use="id", client_id=AUDIENCE), "audience"),
+    "access-token-of-two-clients": (
+        token(aud=None, token_use="access", client_id=f"{AUDIENCE},{SECOND}"),
+        "audience",
+    ),
+    "access-token-of-a-list": (token(aud=None, token_use="access", client_id=[AUDIENCE]), "audience"),
     "access-token-of-another-client": (token(aud=None, token_use="access", client_id="x"), "audience"),
     "no-subject": (token(sub=None), "subject"),
     "empty-subject": (token(sub=""), "subject"),
@@ -112,6 +121,7 @@ def test_a_wrong_token_is_refused(given: str, rule: str) -> None:
     [
         {"aud": ["other", AUDIENCE]},
         {"aud": None, "token_use": "access", "client_id": AUDIENCE},
+        {"aud": None, "token_use": "access", "client_id": SECOND},
         {"exp": SECONDS - 29, "iat": SECONDS - 3600},
         {"nbf": SECONDS + 29},
         {"iat": SECONDS + 29},

@@ -57,12 +57,16 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class JwtAuthenticator:
-    """``Authenticator`` of one issuer and audience. A verified token is remembered until it expires."""
+    """``Authenticator`` of one issuer. A verified token is remembered until it expires.
+
+    Args:
+        audience: whom a token must be for; where several clients are let in, their names with commas.
+    """
 
     def __init__(self, fetch: Fetch, issuer: str, audience: str, clock: Callable[[], datetime]) -> None:
         self._keys = _Keys(fetch)
         self._issuer = issuer
-        self._audience = audience
+        self._audiences = frozenset(audience.split(","))
         self._clock = clock
         self._verified: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
 
@@ -130,8 +134,10 @@ class JwtAuthenticator:
         audience = claims.get("aud")
         if audience is None:
             # An access token of Cognito names its client instead.
-            return claims.get("token_use") == "access" and claims.get("client_id") == self._audience
-        return self._audience in audience if isinstance(audience, list) else audience == self._audience
+            given = [claims.get("client_id")] if claims.get("token_use") == "access" else []
+        else:
+            given = audience if isinstance(audience, list) else [audience]
+        return any(isinstance(name, str) and name in self._audiences for name in given)
 
 
 class _Keys:
