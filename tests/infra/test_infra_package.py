@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import ssl
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from qis.adapters.postgres.connection import RDS_CA_BUNDLE
+from qis.settings import FUNCTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,3 +68,28 @@ def test_the_same_source_gives_the_same_digest(package: ModuleType, tmp_path: Pa
     (tmp_path / "two" / "python" / "qis" / "py.typed").write_text("changed", encoding="utf-8")
     assert package.digest(tmp_path / "one") != package.digest(tmp_path / "two")
     assert 0 < package.size_mb([tmp_path / "one"]) < 5
+
+
+def test_bytecode_is_of_aws_place_and_the_same_each_time(package: ModuleType, tmp_path: Path) -> None:
+    """Where this machine has no interpreter of AWS's version, the running one shows the same."""
+    interpreter = package.python_of_runtime() or sys.executable
+    for name in ("one", "two"):
+        package.build_core(tmp_path / name)
+        package.compile_bytecode(interpreter, tmp_path / name, "/opt")
+    assert package.digest(tmp_path / "one") == package.digest(tmp_path / "two")
+    sources, compiled = (sorted((tmp_path / "one").rglob(f"*.{kind}")) for kind in ("py", "pyc"))
+    assert len(compiled) == len(sources)
+    assert b"/opt/python/qis/settings.py" in next(c for c in compiled if "settings" in c.name).read_bytes()
+    assert all(c.read_bytes()[4] == 0b01 for c in compiled), "checked against the source at each import"
+
+
+def test_a_handler_that_cannot_be_imported_from_its_packages_is_refused(
+    package: ModuleType, tmp_path: Path
+) -> None:
+    parts = {f"layers/{name}": tmp_path / name for name in ("core", "dependencies", "migrate")}
+    parts |= {f"functions/{name}": tmp_path / name for name in FUNCTIONS}
+    package.build_function("ingest", tmp_path / "ingest")
+    with pytest.raises(
+        package.PackagingError, match=r"ingest cannot be imported.*\n(.*\n)*.*aws_lambda_powertools"
+    ):
+        package.import_handlers(sys.executable, parts)
