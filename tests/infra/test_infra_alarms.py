@@ -147,3 +147,9 @@ def test_dashboards_show_what_exists(environment: Environment) -> None:
     for template in environment.templates.values():
         for space, name in shown_metrics(template):
             assert space != OURS or name in ours, name
+
+
+def test_no_two_alarms_have_one_name(environment: Environment) -> None:
+    """AWS would let the second replace the first."""
+    names = [flat(p["AlarmName"]) for _, p in alarms(environment)]
+    assert len(names) == len(set(names))

@@ -2,7 +2,8 @@
 
 What the emulator cannot do, and what is done instead: our policies refuse plain connections and it has no
 other here, so it does not enforce policies, but is asked with ``SimulatePrincipalPolicy`` what the deployed
-roles may do; it cannot load packages built for arm64, so functions run on the packages of this environment.
+roles may do; it cannot load packages built for arm64, so functions run on the packages of this environment;
+it has no alarms on an expression over metrics, so these are left out.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Deployment:
             check=False,
             timeout=240,
         )
-        assert run.returncode == 0, run.stdout + run.stderr
+        assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
         return run.stdout + run.stderr
 
 
@@ -84,7 +85,19 @@ def synthesise(to: Path) -> Path:
     )
     assembly = to / "assembly"
     build(load("local"), code=code, document=served_document(), outdir=assembly).synth()
+    left_out = _without_metric_math(assembly / "qis-local.template.json")
+    assert left_out == 1, "see what else the emulator lacks now"
     return assembly
+
+
+def _without_metric_math(template: Path) -> int:
+    """Leave out what the emulator refuses, and say how many."""
+    body = json.loads(template.read_text(encoding="utf-8"))
+    refused = [i for i, r in body["Resources"].items() if "Metrics" in r.get("Properties", {})]
+    for logical_id in refused:
+        del body["Resources"][logical_id]
+    template.write_text(json.dumps(body), encoding="utf-8")
+    return len(refused)
 
 
 @pytest.fixture(scope="module")
