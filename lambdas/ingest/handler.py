@@ -24,13 +24,14 @@ from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.receipts import PostgresReceipts
+from qis.adapters.resolvers import resolver
 from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
 from qis.api.commands import WriteOperations
 from qis.api.contract import contract
 from qis.api.issues import IssueWriteOperations
 from qis.api.router import Router
 from qis.api.rules import RuleWriteOperations
-from qis.application.corrections import Corrections
+from qis.application.corrections import Corrections, Overrides
 from qis.application.ingest import Delivery, Ingest
 from qis.application.issues import IssueDesk
 from qis.application.quality import Quality
@@ -76,7 +77,8 @@ def bootstrap() -> App:
     )
     quality = Quality(store, catalogue, PostgresFacts(database))
     reconciler = Reconciler(store, catalogue)
-    corrections = Corrections(store, catalogue, reconciler, quality)
+    overrides = Overrides(lambda: time.time_ns() // 1_000_000, os.environ["AWS_REGION"], resolver)
+    corrections = Corrections(store, catalogue, reconciler, quality, overrides)
     operations = WriteOperations(ingest, corrections, Register(store, catalogue)).handlers()
     desk = IssueDesk(store, PostgresIssues(database), corrections, clock)
     operations |= IssueWriteOperations(desk).handlers()

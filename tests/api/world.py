@@ -42,6 +42,7 @@ from qis.domain.snap import parse_snap
 from tests.api.events import proxy_event
 from tests.api.schemas import check_answer
 from tests.api.tokens import AUDIENCE, ISSUER, NOW, Jwks, jwk, token
+from tests.support.builders import OVERRIDES
 
 SERIES, INTRADAY = "FX.EUR.USD.ECB1415", "PX.ACME"
 BASE = "/api/v1/data/reference/{id}"
@@ -117,7 +118,7 @@ class World:
         self.reconciler = Reconciler(store, self.catalogue)
         self.ingest = Ingest(store, self.catalogue, Raw(), Letters(), PostgresReceipts(database), uuid4)
         quality = Quality(store, self.catalogue, PostgresFacts(database))
-        self.corrections = Corrections(store, self.catalogue, self.reconciler, quality)
+        self.corrections = Corrections(store, self.catalogue, self.reconciler, quality, OVERRIDES)
         self.register = Register(store, self.catalogue)
         self.reads = PostgresReads(database)
         self.faults = Faults()

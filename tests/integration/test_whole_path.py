@@ -26,6 +26,7 @@ from qis.domain.errors import Conflict, FourEyes
 from qis.domain.snap import Snap, parse_instant
 from tests.support.builders import (
     EUR,
+    OVERRIDES,
     SOURCES,
     claim_record,
     rules_body,
@@ -56,7 +57,7 @@ class Path:
         )
         self.reconciler = Reconciler(store, catalogue)
         quality = Quality(store, catalogue, PostgresFacts(database.app))
-        self.corrections = Corrections(store, catalogue, self.reconciler, quality)
+        self.corrections = Corrections(store, catalogue, self.reconciler, quality, OVERRIDES)
         self._follower = PostgresFollower(database.another().connect(), "test")
         self._place = ev.START
         self._delivered = 0

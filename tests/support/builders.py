@@ -7,8 +7,11 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
+from qis.adapters.resolvers import resolver
+from qis.application.corrections import Overrides
 from qis.application.ports import Append, Catalogue, EventStore, KnownClaims
 from qis.domain import events as ev
 from qis.domain.claims import Claim, claim_identity
@@ -22,6 +25,8 @@ FIXING = "FX.EURUSD.ECB"
 """A daily FX series: 14:15 Berlin, TARGET days."""
 SOURCES = ("alpha", "beta", "delta", "gamma")
 DAY = timedelta(days=1)
+OVERRIDES = Overrides(count(1_767_621_600_000).__next__, "test", resolver)
+"""A clock that moves on by a millisecond at every look, and the resolvers that are installed."""
 FIRST = parse_instant("2026-01-05T14:00:00Z", "snap")
 
 

@@ -20,6 +20,7 @@ from qis.domain.snap import Snap
 from tests.support.builders import (
     EUR,
     FIRST,
+    OVERRIDES,
     append,
     catalogue,
     claim,
@@ -40,7 +41,7 @@ class World:
         self.reader = FixedCatalogue(catalogue(rule_sets=[rules(**changes)]))
         self.reconciler = Reconciler(self.store, self.reader)
         quality = Quality(self.store, self.reader, MemoryFacts())
-        self.corrections = Corrections(self.store, self.reader, self.reconciler, quality)
+        self.corrections = Corrections(self.store, self.reader, self.reconciler, quality, OVERRIDES)
 
     def claim(self, source: str, value: str, days: float = 0, received: int = 60) -> Claim:
         made = claim(source, value, snap(days), received)

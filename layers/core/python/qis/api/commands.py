@@ -31,6 +31,7 @@ class Corrections(Protocol):
         reason: object,
         actor: str,
         correlation_id: str,
+        official_version: object = None,
     ) -> dict[str, Any]: ...
 
     def approve(self, issue_id: UUID, actor: str, correlation_id: str) -> dict[str, Any]: ...
@@ -93,7 +94,7 @@ class WriteOperations:
 
     def _restate(self, request: Request) -> Response:
         reference_data_id = check_id(request.variables["id"], "id")
-        body = check_fields(json_body(request), "", {"snap", "value", "reason"}, set())
+        body = check_fields(json_body(request), "", {"snap", "value", "reason"}, {"official_version"})
         return _done(
             self._corrections.restate(
                 reference_data_id,
@@ -102,6 +103,7 @@ class WriteOperations:
                 body["reason"],
                 request.actor,
                 request.correlation_id,
+                body.get("official_version"),
             )
         )
 

@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from qis.application.ports import CatalogueReader, EventStore, Issue
 from qis.application.quality import Quality
 from qis.application.reconcile import ACTOR, Reconciler, Seed, Trigger
-from qis.domain.errors import Conflict, NotFound
-from qis.domain.events import QUALITY_APPROVED, QUALITY_REJECTED, NewEvent
+from qis.domain.conflicts.resolvers import Resolver
+from qis.domain.errors import Conflict, NotFound, refuse
+from qis.domain.events import QUALITY_APPROVED, QUALITY_REJECTED, NewEvent, value_stream
 from qis.domain.numbers import parse_decimal
 from qis.domain.reconciliation import Reference, Standings, check_proposal
 from qis.domain.rules import RuleSet
 from qis.domain.series import check_text, check_value
 from qis.domain.snap import Snap, parse_snap
-from qis.domain.value_history import ValueHistory
+from qis.domain.value_history import SNAPSHOT_FORMAT, ValueHistory
 
 
 class Overtaken(Conflict):
     """Claims or rules that came since lead to another value than the one that was waiting."""
 
 
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What corrections by people at the same time are ordered and resolved with."""
+
+    now_ms: Callable[[], int]
+    """Milliseconds since the epoch."""
+    origin: str
+    """Name of this place among those that write: the region."""
+    resolver: Callable[[str], Resolver]
+
+
 class Corrections:
     """The use case. One instance per process."""
 
     def __init__(
-        self, store: EventStore, catalogue: CatalogueReader, reconciler: Reconciler, quality: Quality
+        self,
+        store: EventStore,
+        catalogue: CatalogueReader,
+        reconciler: Reconciler,
+        quality: Quality,
+        overrides: Overrides,
     ) -> None:
+        self._overrides = overrides
         self._store = store
         self._catalogue = catalogue
         self._reconciler = reconciler
@@ -42,12 +61,18 @@ class Corrections:
         reason: object,
         actor: str,
         correlation_id: str,
+        official_version: object = None,
     ) -> dict[str, Any]:
-        """Correct an official value. What fails its checks waits for a second person.
+        """Correct an official value. What fails its checks waits for a second person, and so does what
+        another person corrected at the same time.
+
+        Args:
+            official_version: the version that the person looked at; the one that is official when the
+                request comes, where nothing is said.
 
         Raises:
             NotFound: the series is not registered.
-            InvalidInput: snap, value or reason break a rule.
+            InvalidInput: snap, value, reason or version break a rule.
             Conflict: there is nothing to restate; see ``ValueHistory.restate``.
         """
         series = self._catalogue.newest().series.get(reference_data_id)
@@ -57,13 +82,32 @@ class Corrections:
         number = parse_decimal(value, "value")
         check_value(series, number)
         why = check_text(reason, "reason", 500)
+        seen = self._official_version(reference_data_id, at, official_version)
         trigger = Trigger(reference_data_id, at, correlation_id, None, actor)
-        return self._run(
-            trigger,
-            lambda history, rules, references, _: history.restate(
-                number, why, actor, rules, check_proposal(number, rules, references)
-            ),
-        )
+
+        def restatement(
+            history: ValueHistory, rules: RuleSet, references: Sequence[Reference], _: Standings
+        ) -> list[NewEvent]:
+            stamp = history.next_stamp(self._overrides.now_ms(), self._overrides.origin)
+            checks = check_proposal(number, rules, references)
+            resolver = self._overrides.resolver(rules.conflict)
+            return history.restate(number, why, actor, rules, checks, seen, stamp, resolver)
+
+        return self._run(trigger, restatement)
+
+    def _official_version(self, reference_data_id: str, at: Snap, given: object) -> int | None:
+        if given is not None:
+            if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given < 2**31:
+                raise refuse("official_version", given, "count", "is not the number of a version")
+            return given
+        # What is official now is what the person sees: whoever gets in between has not been seen.
+        stream = value_stream(reference_data_id, at.text)
+        found = self._store.load_recent([stream], SNAPSHOT_FORMAT).get(stream)
+        if found is None:
+            return None
+        history = ValueHistory.restore(reference_data_id, at, *(found.snapshot or (0, None)))
+        official = history.fold(found.events).official
+        return None if official is None else official.version
 
     def approve(self, issue_id: UUID, actor: str, correlation_id: str) -> dict[str, Any]:
         """Let a waiting value out.

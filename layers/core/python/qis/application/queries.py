@@ -120,6 +120,7 @@ class ExceptionRow:
             "reason": d["reason"],
             "checks": d["checks"],
             "submitters": d["submitters"],
+            "siblings": list(d.get("siblings", ())),
             "opened_at": explanation.moment_text(self.opened_at),
             "closed_at": None if self.closed_at is None else explanation.moment_text(self.closed_at),
             "closed_by": self.closed_by,

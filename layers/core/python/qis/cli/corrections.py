@@ -33,12 +33,18 @@ def _restate(
     snap: SnapOption,
     value: Annotated[str, typer.Option("--value", metavar="V", help="The right value, a decimal.")],
     reason: Annotated[str, typer.Option("--reason", metavar="R", help="Why; stored and sent to consumers.")],
+    seen: Annotated[
+        int | None,
+        typer.Option("--seen", metavar="V", help="Official version that you saw; left out: the current one."),
+    ] = None,
 ) -> None:
     """Correct a published value. The earlier version stays readable; a doubtful one waits for approval.
 
     Example: qis restate FX.EUR.USD.ECB1415 --snap 2024-01-05 --value 1.0922 --reason "late correction"
     """
-    body = {"snap": snap, "value": value, "reason": reason}
+    body: dict[str, Any] = {"snap": snap, "value": value, "reason": reason}
+    if seen is not None:
+        body["official_version"] = seen
     done = session.api.call("POST", path("/api/v1/data/reference/{}/restate", series), body)
     session.emit(done, lambda out: _told(out, done))
 

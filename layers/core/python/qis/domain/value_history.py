@@ -14,6 +14,9 @@ from uuid import UUID, uuid5
 
 from qis.domain import events as ev
 from qis.domain.claims import Claim
+from qis.domain.conflicts.clocks import ORIGIN, UNSTAMPED, HybridTime, VectorClock, tick
+from qis.domain.conflicts.registers import Override, siblings
+from qis.domain.conflicts.resolvers import Resolver, keep_siblings
 from qis.domain.durations import duration_text
 from qis.domain.errors import Conflict, FourEyes
 from qis.domain.numbers import decimal_text
@@ -31,12 +34,13 @@ from qis.domain.reconciliation import (
 from qis.domain.rules import LayerRef, RestatementPolicy, RuleSet
 from qis.domain.snap import NANOS, Snap
 
-SNAPSHOT_FORMAT = 2
+SNAPSHOT_FORMAT = 3
 """Version of the snapshot's form; one of another form is not read, and the whole stream is folded."""
 
 _ISSUES = UUID("9b0f5d0e-6e0c-5c0a-9d55-2b1f0a1e5a01")
 """Namespace of issue identifiers, which follow from stream and version and so are stable on replay."""
 
+_LONGEST_REASON = 2_000
 REASON_CORRECTION = "correction"
 REASON_LATE = "late-claim"
 REASON_APPROVAL = "approval"
@@ -62,8 +66,11 @@ class OpenIssue:
     claim_ids: tuple[str, ...]
     submitters: tuple[str, ...]
     kind: str
-    """``suspect``: reconciliation came to it; ``restatement``: a person proposed it."""
+    """``suspect``: reconciliation came to it; ``restatement``: a person proposed it; ``conflict``: people
+    proposed several, and none of them had seen the others."""
     reason: str
+    siblings: tuple[Override, ...] = ()
+    """The proposals of a conflict, what stands among them."""
 
 
 @dataclass(slots=True)
@@ -82,6 +89,10 @@ class ValueHistory:
     approved: set[Decimal] = field(default_factory=set)
     pinned: Decimal | None = None
     """Value set by a restatement of a person; later claims are recorded and do not replace it."""
+    clocks: dict[int, VectorClock] = field(default_factory=dict)
+    """What each official version rests on, by its number."""
+    override: Override | None = None
+    """The last version that was set with a stamp, if it still is the official one."""
     learned_at: datetime | None = None
     """When the newest claim was recorded."""
 
@@ -112,6 +123,8 @@ class ValueHistory:
             "withdrawn": sorted(self.withdrawn),
             "approved": sorted(decimal_text(v) for v in self.approved),
             "pinned": None if self.pinned is None else decimal_text(self.pinned),
+            "clocks": {str(v): dict(c) for v, c in self.clocks.items()},
+            "override": None if self.override is None else self.override.as_json(),
             "learned_at": None if self.learned_at is None else self.learned_at.isoformat(),
         }
 
@@ -134,6 +147,8 @@ class ValueHistory:
         history.withdrawn = set(state["withdrawn"])
         history.approved = {Decimal(v) for v in state["approved"]}
         history.pinned = None if state["pinned"] is None else Decimal(state["pinned"])
+        history.clocks = {int(v): VectorClock(c) for v, c in state["clocks"].items()}
+        history.override = None if state["override"] is None else Override.of(state["override"])
         learned_at = state["learned_at"]
         history.learned_at = None if learned_at is None else datetime.fromisoformat(learned_at)
         return history
@@ -285,16 +300,35 @@ class ValueHistory:
         )
         return out
 
+    @property
+    def clock(self) -> VectorClock:
+        """What the official value rests on."""
+        return ORIGIN if self.official is None else self.clocks.get(self.official.version, ORIGIN)
+
     def restate(
-        self, value: Decimal, reason: str, by: str, rules: RuleSet, checks: Sequence[Check]
+        self,
+        value: Decimal,
+        reason: str,
+        by: str,
+        rules: RuleSet,
+        checks: Sequence[Check],
+        seen: int | None = None,
+        stamp: HybridTime | None = None,
+        resolver: Resolver = keep_siblings,
     ) -> list[ev.NewEvent]:
         """A person corrects the official value.
 
-        A value that passes its checks is published at once; one that fails waits for a second person.
+        A value that passes its checks is published at once; one that fails waits for a second person. So does
+        one whose author had not seen what is official now, unless the resolver of the rules finds a winner.
+
+        Args:
+            seen: the official version that the person looked at; ``None``: the one that is official now.
+            stamp: when it was asked for; ``None``: as early as can be.
+            resolver: of concurrent overrides.
 
         Raises:
-            Conflict: there is no official value to correct, it is already that value, or a restatement
-                is waiting.
+            Conflict: there is no official value to correct, or not the version that was seen, it is already
+                that value, a restatement is waiting, or the resolver finds for what is official.
         """
         if self.official is None:
             raise Conflict("there is no official value to restate")
@@ -302,8 +336,11 @@ class ValueHistory:
             raise Conflict(f"the official value is already {decimal_text(value)}")
         if self.issue is not None and self.issue.kind == "restatement":
             raise Conflict(f"restatement {self.issue.issue_id} is waiting for approval")
+        mine = self._override(value, reason, by, seen, stamp)
+        if not mine.clock.includes(self.clock):
+            return self._contest(mine, rules, checks, resolver)
         if all(c.passed for c in checks):
-            return [self._restated(value, reason, by, rules, checks, REASON_CORRECTION)]
+            return [self._restated(value, reason, by, rules, checks, REASON_CORRECTION, mine)]
         out = []
         if self.issue is not None:
             out.append(self._event(ev.QUALITY_ISSUE_RESOLVED, issue_id=str(self.issue.issue_id)))
@@ -322,6 +359,71 @@ class ValueHistory:
         )
         return out
 
+    def _override(
+        self, value: Decimal, reason: str, by: str, seen: int | None, stamp: HybridTime | None
+    ) -> Override:
+        assert self.official is not None
+        version = self.official.version if seen is None else seen
+        if not 1 <= version <= self.official.version:
+            raise Conflict(f"there is no official version {version}; the last is {self.official.version}")
+        clock = self.clocks.get(version, ORIGIN).next(by)
+        return Override(value, by, reason, clock, stamp or UNSTAMPED)
+
+    def _contest(
+        self, mine: Override, rules: RuleSet, checks: Sequence[Check], resolver: Resolver
+    ) -> list[ev.NewEvent]:
+        """Of overrides that had not seen each other, the one that the resolver finds for; else all of them
+        wait for a person, who is none of their authors."""
+        all_ = siblings([*(self.issue.siblings if self.issue is not None else ()), self._standing(), mine])
+        kept = resolver(all_)
+        joined = ORIGIN
+        for one in all_:
+            joined = joined.join(one.clock)
+        if tuple(kept) == (mine,) and all(c.passed for c in checks):
+            won = replace(mine, clock=joined)
+            restated = self._restated(mine.value, mine.reason, mine.by, rules, checks, REASON_CORRECTION, won)
+            lost = [o.as_json() for o in all_ if o != mine]
+            resolved = {"resolver": rules.conflict, "overruled": lost}
+            return [*self._closing(), ev.NewEvent(restated.type, {**restated.data, "conflict": resolved})]
+        if len(kept) == 1 and mine not in kept:
+            raise Conflict(f"{rules.conflict} finds for {decimal_text(kept[0].value)} by {kept[0].by}")
+        named = "; ".join(f"{decimal_text(o.value)} by {o.by}: {o.reason}" for o in all_)
+        out = self._closing()
+        out.append(
+            self._event(
+                ev.QUALITY_ISSUE_DETECTED,
+                issue_id=str(self._issue_id(len(out))),
+                kind="conflict",
+                gate=True,
+                proposed=decimal_text(mine.value),
+                claim_ids=[],
+                checks=[c.as_json() for c in checks],
+                submitters=sorted({o.by for o in all_}),
+                reason=f"set without having seen each other: {named}"[:_LONGEST_REASON],
+                siblings=[o.as_json() for o in all_],
+            )
+        )
+        return out
+
+    def _standing(self) -> Override:
+        """What is official, as one of the overrides."""
+        if self.override is not None:
+            return self.override
+        assert self.official is not None
+        by = "qis:reconcile"
+        return Override(self.official.value, by, "reconciled", self.clock, UNSTAMPED)
+
+    def _closing(self) -> list[ev.NewEvent]:
+        if self.issue is None:
+            return []
+        return [self._event(ev.QUALITY_ISSUE_RESOLVED, issue_id=str(self.issue.issue_id))]
+
+    def next_stamp(self, now_ms: int, origin: str) -> HybridTime:
+        """The stamp of an override that is asked for now: later than all that this value has seen."""
+        known = [o.stamp for o in (self.issue.siblings if self.issue is not None else ())]
+        known += [] if self.override is None else [self.override.stamp]
+        return tick(now_ms, max(known, default=None), origin)
+
     def approve(self, issue_id: UUID, by: str, rules: RuleSet) -> list[ev.NewEvent]:
         """A second person lets the waiting value out.
 
@@ -337,8 +439,16 @@ class ValueHistory:
         )
         if self.official is not None and self.official.value == issue.proposed:
             return [approved]
-        if issue.kind == "restatement":
-            return [approved, self._restated(issue.proposed, issue.reason, by, rules, (), REASON_APPROVAL)]
+        if issue.kind in ("restatement", "conflict"):
+            clock = self.clock
+            for one in issue.siblings:
+                clock = clock.join(one.clock)
+            stamp = max((o.stamp for o in issue.siblings), default=UNSTAMPED)
+            mine = Override(issue.proposed, by, issue.reason, clock.next(by), stamp)
+            return [
+                approved,
+                self._restated(issue.proposed, issue.reason, by, rules, (), REASON_APPROVAL, mine),
+            ]
         used = [self.claims[c] for c in issue.claim_ids if c in self.claims]
         scores = value_scores(self.claims.values(), set(issue.claim_ids), (), rules)
         details = {
@@ -379,6 +489,7 @@ class ValueHistory:
         rules: RuleSet,
         checks: Sequence[Check],
         cause: str,
+        override: Override,
     ) -> ev.NewEvent:
         agreeing = {c.claim_id for c in self.claims.values() if c.value == value}
         scores = value_scores(self.claims.values(), agreeing, checks, rules)
@@ -388,6 +499,8 @@ class ValueHistory:
             "sources": sorted({self.claims[c].source for c in agreeing}),
             **_rules_named(rules.chain),
             "pinned": True,
+            "clock": dict(override.clock),
+            "stamp": override.stamp.text,
         }
         return self._official_event(value, scores, details, cause, reason, by)
 
@@ -450,7 +563,13 @@ def _reconciled(state: ValueHistory, event: ev.Event) -> None:
 
 def _officialised(state: ValueHistory, event: ev.Event) -> None:
     data = event.data
+    clock = state.clock.next("qis:reconcile") if "clock" not in data else VectorClock(data["clock"])
     state.official = Official(Decimal(data["value"]), data["official_version"], data["quality"])
+    state.clocks[state.official.version] = clock
+    state.override = None
+    if "stamp" in data:
+        stamp = HybridTime.parse(data["stamp"])
+        state.override = Override(state.official.value, data["restated_by"], data["reason"], clock, stamp)
     if data.get("pinned"):
         state.pinned = state.official.value
 
@@ -468,6 +587,7 @@ def _issue_json(issue: OpenIssue) -> dict[str, Any]:
         "submitters": list(issue.submitters),
         "kind": issue.kind,
         "reason": issue.reason,
+        "siblings": [o.as_json() for o in issue.siblings],
     }
 
 
@@ -480,6 +600,7 @@ def _issue_of(data: ev.Data) -> OpenIssue:
         submitters=tuple(data["submitters"]),
         kind=data["kind"],
         reason=data["reason"],
+        siblings=tuple(Override.of(o) for o in data.get("siblings", ())),
     )
 
 

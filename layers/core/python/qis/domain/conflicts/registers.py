@@ -1,0 +1,65 @@
+"""Registers that are merged, not locked: the same writes give the same state, in any order, grouping and
+number of deliveries (Shapiro, Preguiça, Baquero, Zawirski: SSS 2011)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from qis.domain.conflicts.clocks import HybridTime, VectorClock
+from qis.domain.numbers import decimal_text
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A value that somebody put in the place of another."""
+
+    value: Decimal
+    by: str
+    reason: str
+    clock: VectorClock
+    """What it rests on, itself included."""
+    stamp: HybridTime
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "value": decimal_text(self.value),
+            "by": self.by,
+            "reason": self.reason,
+            "clock": dict(self.clock),
+            "stamp": self.stamp.text,
+        }
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Override:
+        """The override in its JSON form."""
+        return cls(
+            Decimal(body["value"]),
+            body["by"],
+            body["reason"],
+            VectorClock(body["clock"]),
+            HybridTime.parse(body["stamp"]),
+        )
+
+
+def _rank(override: Override) -> tuple[HybridTime, Decimal, str, str, tuple[tuple[str, int], ...]]:
+    """A total order. All behind the stamp only decides between writes that broke its rule."""
+    counts = tuple(sorted(override.clock.items()))
+    return override.stamp, override.value, override.by, override.reason, counts
+
+
+def last_write(overrides: Iterable[Override]) -> Override:
+    """Last writer wins: the one with the highest stamp. ``overrides`` is not empty."""
+    return max(overrides, key=_rank)
+
+
+def siblings(overrides: Iterable[Override]) -> tuple[Override, ...]:
+    """Those that none of the others had seen, in the order of their stamps: each may be right."""
+    kept = set(overrides)
+    return tuple(sorted((o for o in kept if not _seen(o, kept)), key=_rank))
+
+
+def _seen(override: Override, others: Collection[Override]) -> bool:
+    return any(o.clock != override.clock and o.clock.includes(override.clock) for o in others)

@@ -1,0 +1,39 @@
+"""Two people correct one value by REST, each having seen the same version of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.world import BASE, SERIES, World
+
+pytestmark = pytest.mark.integration
+RESTATE = f"{BASE}/restate"
+
+
+def test_the_second_of_two_corrections_from_one_basis_is_an_exception_that_shows_both(world: World) -> None:
+    world.claim("2026-01-05", "1.10")
+    body = {"snap": "2026-01-05", "reason": "typing error", "official_version": 1}
+    first = world.send("POST", RESTATE, {**body, "value": "1.1001"}, "ann@example.com", id=SERIES)
+    assert [e["type"] for e in first.json["events"]] == ["DataRestated"]
+    second = world.send("POST", RESTATE, {**body, "value": "1.1002"}, "bob", id=SERIES)
+    assert [e["type"] for e in second.json["events"]] == ["QualityIssueDetected"]
+    (item,) = world.get("/api/v1/exceptions").json["items"]
+    assert (item["kind"], item["proposed"]) == ("conflict", "1.1002")
+    assert [(s["value"], s["by"]) for s in item["siblings"]] == [
+        ("1.1001", "ann@example.com"),
+        ("1.1002", "bob"),
+    ]
+    assert item["submitters"] == ["ann@example.com", "bob"]
+    approve = "/api/v1/exceptions/{item}/approve"
+    assert world.send("POST", approve, None, "bob", item=item["item"]).status == 403
+    done = world.send("POST", approve, None, "cid", item=item["item"]).json
+    assert [e["type"] for e in done["events"]] == ["QualityApproved", "DataRestated"]
+    assert world.get(f"{BASE}/official", SERIES, snap="2026-01-05").json["value"] == "1.1002"
+
+
+@pytest.mark.parametrize("version", ["1", 0, 1.5, True])
+def test_a_malformed_version_is_refused(world: World, version: object) -> None:
+    world.claim("2026-01-05", "1.10")
+    body = {"snap": "2026-01-05", "value": "1.1", "reason": "x", "official_version": version}
+    answer = world.send("POST", RESTATE, body, id=SERIES)
+    assert (answer.status, answer.json["violations"][0]["rule"]) == (400, "count")
