@@ -104,6 +104,16 @@ def test_what_was_learned_is_the_method_of_a_rule(run_cli: RunCli, claims: Path,
     assert run_cli("fuse", str(claims), "--out", str(tmp_path / "2.csv"), "--rules", str(rules)).status == 0
 
 
+def test_what_a_source_seems_to_mean_is_proposed(run_cli: RunCli, claims: Path, tmp_path: Path) -> None:
+    hundredfold = [r.replace(".00", "00.00") if ",d," in r else r for r in ROWS]
+    claims.write_text("\n".join([HEADER, *hundredfold]))
+    found = tmp_path / "proposals.json"
+    run_cli("fuse", str(claims), "--out", str(tmp_path / "o.csv"), "--proposals", str(found))
+    (proposal,) = json.loads(found.read_text())
+    assert (proposal["what"], proposal["sources"], proposal["cases"]) == ("scale", ["d"], 40)
+    assert "10^2" in proposal["detail"]
+
+
 def test_bad_input_is_refused(run_cli: RunCli, claims: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     assert run_cli("fuse", str(claims), "--out", str(tmp_path / "out.txt")).status == 1

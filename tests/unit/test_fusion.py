@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import NAMESPACE_URL, uuid5
@@ -19,6 +19,7 @@ from qis.domain.fusion.items import Claimed, Item, Verdict
 from qis.domain.fusion.learned import Learned, learned_from, parse_learned
 from qis.domain.fusion.memory import HORIZON, Memory, SourceRecord
 from qis.domain.fusion.methods import METHODS, PUBLISH_AT, Settings, decide
+from qis.domain.fusion.semantics import Semantics
 from qis.domain.fusion.trades import Trade, partitioned_median
 from qis.domain.reconciliation import Status, reconcile
 from qis.domain.rules.methods import LEARNING, MEDIAN
@@ -151,6 +152,47 @@ def test_old_counts_fade() -> None:
         record.judge(True, None)
     assert record.judged <= HORIZON
     assert record.accuracy > 0.6
+
+
+# semantics ---------------------------------------------------------------------------------------
+
+
+def proposed(snaps: Iterable[Said]) -> set[tuple[str, tuple[str, ...]]]:
+    memory, semantics = Memory(), Semantics()
+    list(fuse(((i, [item(said)]) for i, said in enumerate(snaps)), Plan(), memory, semantics))
+    return {(p.what, p.sources) for p in semantics.proposals(memory.copies())}
+
+
+def odd_one(say: Callable[[str, str, str], str], count: int = 120) -> list[Said]:
+    """Three sources that agree, and one that says something made of the value, that before and that after."""
+    values = [str(Decimal(v) - Decimal("100.05")) if v != "100.05" else "0.5" for v in prices(count)]
+    found = []
+    for before, value, after in zip(values, values[1:], values[2:], strict=False):
+        found.append({"a": value, "b": value, "c": value, "odd": say(value, before, after)})
+    return found
+
+
+def test_what_a_source_means_otherwise_is_proposed_with_its_name() -> None:
+    assert ("scale", ("odd",)) in proposed(odd_one(lambda v, _, __: str(Decimal(v) * 1000)))
+    assert ("ratio", ("odd",)) in proposed(odd_one(lambda v, _, __: str(Decimal(v) * Decimal("1.5"))))
+    assert ("sign", ("odd",)) in proposed(odd_one(lambda v, _, __: v.removeprefix("-")))
+    assert ("lag", ("odd",)) in proposed(odd_one(lambda _, before, __: before))
+    assert ("lead", ("odd",)) in proposed(odd_one(lambda _, __, after: after))
+    assert proposed(odd_one(lambda v, _, __: v)) == set()
+
+
+def test_two_sources_off_together_for_one_kind_only_are_a_convention() -> None:
+    def said(price: str) -> Said:
+        other = str(Decimal(price) + 1)
+        return {"a": price, "b": price, "c": price, "x": other, "y": other}
+
+    memory, semantics = Memory(), Semantics()
+    memory.pairs["x", "y"] = [0, 400]
+    snaps = ((i, [item(said(p))]) for i, p in enumerate(prices(40)))
+    list(fuse(snaps, Plan(), memory, semantics))
+    assert [(p.what, p.sources, p.cases) for p in semantics.proposals(memory.copies())] == [
+        ("convention", ("x", "y"), 40)
+    ]
 
 
 # trades ------------------------------------------------------------------------------------------

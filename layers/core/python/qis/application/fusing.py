@@ -17,6 +17,7 @@ from qis.domain.fusion.items import Item, Verdict
 from qis.domain.fusion.learned import Learned
 from qis.domain.fusion.memory import Memory
 from qis.domain.fusion.methods import DEFAULT_METHOD, DEFAULTS, METHODS, Settings, decide
+from qis.domain.fusion.semantics import Semantics
 from qis.domain.rules.documents import parse_layer
 from qis.domain.rules.tolerance import Unit
 from qis.domain.series import check_choice
@@ -72,14 +73,21 @@ def _relative(tolerance: Any) -> float | None:
 
 
 def fuse(
-    snaps: Iterable[tuple[int, Iterable[Item]]], plan: Plan, memory: Memory
+    snaps: Iterable[tuple[int, Iterable[Item]]],
+    plan: Plan,
+    memory: Memory,
+    semantics: Semantics | None = None,
 ) -> Iterator[list[tuple[Item, Verdict]]]:
-    """Verdicts of each snap. ``snaps`` come in order of time, each once; ``memory`` learns of them."""
+    """Verdicts of each snap. ``snaps`` come in order of time, each once; ``memory`` learns of them, and
+    ``semantics`` counts what sources seem to mean."""
     for at, items in snaps:
         items = list(items)
         for kind in {item.kind for item in items} - memory.kinds.keys() if plan.learned.sources else ():
             memory.kinds[kind] = plan.learned.record()
         decided = [(item, *decide(plan.method, item, memory, plan.settings)) for item in items]
+        if semantics is not None:
+            for _, _, panel, chosen in decided:
+                semantics.note(panel, chosen)
         if plan.train_until is None or at <= plan.train_until:
             memory.learn((panel, chosen) for _, _, panel, chosen in decided)
         yield [(item, verdict) for item, verdict, _, _ in decided]

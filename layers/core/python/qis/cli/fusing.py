@@ -78,6 +78,12 @@ def _fuse(
             "--learned", metavar="FILE", help="Write what was learned, as methods of rule documents."
         ),
     ] = None,
+    proposals: Annotated[
+        Path | None,
+        typer.Option(
+            "--proposals", metavar="FILE", help="Write what sources seem to mean otherwise, as JSON."
+        ),
+    ] = None,
 ) -> None:
     """Reconcile a claims file: for every series and snap one value, how sure it is, and who said so.
 
@@ -88,18 +94,23 @@ def _fuse(
     """
     from qis.application.fusing import fuse
     from qis.domain.fusion.memory import Memory
+    from qis.domain.fusion.semantics import Semantics
 
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise failure("unknown-format", "The name says no known format", f"{out.name}: .csv or .parquet")
     plan = _plan(rules, method, train_until)
     claims = Claims(file)
     memory = Memory()
+    semantics = None if proposals is None else Semantics()
     counts = {"official": 0, "suspect": 0}
     with _Output(out) as output:
-        for decided in fuse(claims.snaps(), plan, memory):
+        for decided in fuse(claims.snaps(), plan, memory, semantics):
             for item, verdict in decided:
                 counts["official" if verdict.official else "suspect"] += 1
                 output.add(claims.row(item, verdict))
+    if proposals is not None and semantics is not None:
+        found = [p.as_json() for p in semantics.proposals(memory.copies())]
+        proposals.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if learned is not None:
         _write_learned(learned, plan, memory)
     document = {

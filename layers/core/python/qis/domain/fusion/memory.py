@@ -183,7 +183,7 @@ class Memory:
     def copies(self) -> dict[str, str]:
         """Copy group of each source that is in one: the first name of the group."""
         if self._copies is None:
-            self._copies = _components(p for p, (same, all_) in self.pairs.items() if are_copies(same, all_))
+            self._copies = components(p for p, (same, all_) in self.pairs.items() if are_copies(same, all_))
         return self._copies
 
     def learn(self, decided: Iterable[tuple[Panel, Chosen]]) -> None:
@@ -364,7 +364,7 @@ def _pair(pairs: dict[tuple[str, str], list[int]], panel: Panel, chosen: Chosen)
         counts[1] += 1
 
 
-def _components(links: Iterable[tuple[str, str]]) -> dict[str, str]:
+def components(links: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The first name of the group of each linked name."""
     parent: dict[str, str] = {}
 
