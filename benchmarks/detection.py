@@ -33,8 +33,8 @@ POINTS = 60_000
 NATURAL_GRACE_NS = round(GRACE * 1.45) * DAY_NS
 """Bars are days, or working days: five of them are a week at most."""
 STABLECOIN = ("Bitfinex", "Poloniex")
-"""Venues whose dollars were a stablecoin, or could not be withdrawn, in 2017: what such a dollar was worth is in
-their quotes. T3 looks for that; T2 counts it as false alarms."""
+"""Venues whose dollars were a stablecoin, or could not be withdrawn, in 2017: what such a dollar was worth is
+in their quotes. T3 looks for that; T2 counts it as false alarms."""
 BUNDLE = Path(__file__).resolve().parent.parent / "data" / "bundle"
 Series = Mapping[str, Sequence[Bar]]
 

@@ -2,8 +2,7 @@
 
 Every claim is judged; none is dropped. A judgement is a credibility and the findings with their evidence,
 so that a claim is filtered where it is used, never where it is stored. The tradition is that of adaptive
-filters for market data: U. A. Müller, *The Olsen filter for data in finance* (Olsen & Associates, 1999);
-M. M. Dacorogna et al., *An Introduction to High-Frequency Finance* (2001), chapter 4; C. T. Brownlees and
+filters for market data: U. A. Müller, *The Olsen filter for data in finance* (2001); C. T. Brownlees and
 G. M. Gallo, *Financial econometric analysis at ultra-high frequency* (CSDA 51, 2006).
 
 ``SeriesDetector`` is the whole of it for one series; the rest are its parts.
