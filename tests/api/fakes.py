@@ -115,6 +115,9 @@ class FakeScores:
     def scores(self, scope: str, name: str, *_: Any) -> dict[str, Any]:
         raise NotFound(f"{scope} {name} is not registered")
 
+    def scorecard(self, source: str, *_: Any) -> Any:
+        raise NotFound(f"source {source} is not registered")
+
 
 @dataclass
 class FakeCache:

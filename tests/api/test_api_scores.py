@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
+from tests.api.events import proxy_event
+from tests.api.tokens import token
 from tests.api.world import INTRADAY, World
 
 SCORES = "/api/v1/quality/{scope}/{name}"
@@ -42,3 +46,39 @@ def test_scores_of_a_series_its_sources_and_its_class(world: World) -> None:
 def test_what_is_unknown_or_misshapen_is_refused(world: World) -> None:
     for scope, name, status in (("series", "NO", 404), ("source", "no", 404), ("desk", "x", 400)):
         assert world.send("GET", SCORES, None, scope=scope, name=name).status == status
+
+
+def test_the_scorecard_of_a_source_by_time_and_by_series(world: World) -> None:
+    now = datetime.now(UTC).replace(microsecond=0, minute=30)
+    for n in range(3):
+        at = (now - timedelta(days=3 - n)).isoformat()
+        received = (now - timedelta(days=3 - n) + timedelta(seconds=20)).isoformat()
+        world.claim(at, "100", "ecb", INTRADAY)
+        world.claim(at, "100.02" if n < 2 else "103", "vendor-a", INTRADAY, received_at=received)
+    world.reads.settle()
+    world.scoreboard.advance(now)
+    where = "/api/v1/sources/{source}/scorecard"
+    card = world.get(where, "vendor-a", by="day", limit="2").json
+    assert [g["group"] for g in card["groups"]] == [
+        (now - timedelta(days=3 - n)).date().isoformat() for n in range(2)
+    ]
+    assert card["next"] is not None
+    total = card["total"]
+    assert (total["values"], total["accuracy"], total["disagreement"]) == (3, "0.6667", "0.3333")
+    assert (total["latency"], total["coverage"]) == ({"p50": 30, "p95": 30}, "1.0000")
+    assert abs(float(total["bp"]["bias"]) - 2) < 0.03
+    assert abs(float(total["bp"]["worst"]) - 300) < 4
+    second = world.call(following(card["next"])).json
+    assert [g["accuracy"] for g in second["groups"]] == ["0.0000"]
+    (series,) = world.get(where, "vendor-a", by="series").json["groups"]
+    assert (series["group"], series["bp"]["compared"]) == (INTRADAY, 3)
+    assert world.get(where, "vendor-a", by="year").status == 400
+    assert world.get(where, "nobody").status == 404
+
+
+def following(link: str) -> dict[str, Any]:
+    """The event of a request for the next page."""
+    asked = urlsplit(link)
+    path = {"source": asked.path.split("/")[-2]}
+    query = dict(parse_qsl(asked.query))
+    return proxy_event("GET", "/api/v1/sources/{source}/scorecard", path, query, token=token())

@@ -84,3 +84,30 @@ def test_the_origin_of_each_field_and_differences_are_shown(system: System, run_
     changed = {"field": "max_move", "before": None, "after": None, "set_before": False, "set_after": True}
     system.on("GET", "/api/v1/rules/fx/diff", {"rules": "fx", "from": 1, "to": 2, "differences": [changed]})
     assert "max_move: left open → null" in run_cli("rules", "diff", "fx", "--from", "1", "--to", "2").out
+
+
+def test_a_scorecard_is_charted(system: System, run_cli: RunCli) -> None:
+    figures = {
+        "values": 4,
+        "claims": 4,
+        "accuracy": "0.7500",
+        "disagreement": "0.2500",
+        "coverage": "1.0000",
+        "timeliness": None,
+        "latency": {"p50": 5, "p95": 30},
+        "bp": {"compared": 4, "bias": "1.5", "dispersion": "2", "p95_size": "9", "worst": "300"},
+    }
+    card = {
+        "source": "ecb",
+        "window": {"from": "2025-01-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
+        "by": "month",
+        "total": figures,
+        "groups": [{"group": "2025-12-01", **figures}],
+        "reason": None,
+        "next": None,
+    }
+    system.on("GET", "/api/v1/sources/ecb/scorecard", card)
+    shown = run_cli("sources", "scorecard", "ecb", "--by", "month").out
+    assert "2025-12-01" in shown
+    assert "█" * 15 + " " in shown
+    assert json.loads(run_cli("sources", "scorecard", "ecb", "--json").out) == card

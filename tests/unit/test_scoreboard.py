@@ -23,6 +23,7 @@ from tests.support.builders import EUR, FIRST, append, catalogue, detected, rule
 from tests.support.fakes import FixedCatalogue, MemoryEventStore
 
 OTHER = "FX.OTHER"
+VALUES = ("1", "1.0001", "0.999", "2", "-1", "0", "100")
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 BOOK = catalogue([series(), series(OTHER)], [rules(timely_within="PT1H")])
 
@@ -72,6 +73,13 @@ class MemoryScores:
                 change(found, ("", "", 0), tally, 1)
         return found.get(("", "", 0), {})
 
+    def groups(
+        self, source: str, first: int, until: int, by: str, after: str, limit: int
+    ) -> Mapping[str, Tally]:
+        assert by == "series"
+        ids = sorted({id_ for id_, s, _ in self.sums if s == source and id_ > after})[:limit]
+        return {id_: self.total(Place([id_], source), first, until) for id_ in ids}
+
 
 def ingested(id_: str, at: Snap, source: str, number: int, late: int | None) -> ev.NewEvent:
     data = {"reference_data_id": id_, "snap": at.text, "source": source, "claim_id": f"{number}"}
@@ -81,15 +89,16 @@ def ingested(id_: str, at: Snap, source: str, number: int, late: int | None) -> 
 
 
 def decided(id_: str, at: Snap, status: str, said: dict[str, str]) -> ev.NewEvent:
-    used = [{"source": s} for s, rule in said.items() if rule == "used"]
-    rejected = [{"source": s, "rule": rule} for s, rule in said.items() if rule != "used"]
+    values = {s: VALUES[(number + len(said)) % len(VALUES)] for number, s in enumerate(said)}
+    used = [{"source": s, "value": values[s]} for s, rule in said.items() if rule == "used"]
+    rejected = [{"source": s, "value": values[s], "rule": rule} for s, rule in said.items() if rule != "used"]
     data = {"reference_data_id": id_, "snap": at.text, "status": status, "value": None}
     return ev.NewEvent(ev.DATA_RECONCILED, {**data, "sources_used": used, "sources_rejected": rejected})
 
 
-def official(id_: str, at: Snap, **quality: str | None) -> ev.NewEvent:
+def official(id_: str, at: Snap, value: str = "1", **quality: str | None) -> ev.NewEvent:
     return ev.NewEvent(
-        ev.DATA_PUBLISHED, {"reference_data_id": id_, "snap": at.text, "value": "1", "quality": quality}
+        ev.DATA_PUBLISHED, {"reference_data_id": id_, "snap": at.text, "value": value, "quality": quality}
     )
 
 
@@ -106,7 +115,10 @@ EVENTS = st.one_of(
         st.sampled_from([None, -5, 0, 3, 3600, 3601, 90_000]),
     ),
     st.builds(decided, IDS, AT, st.sampled_from(["official", "suspect", "insufficient"]), SAID),
-    st.builds(official, IDS, AT, accuracy=SCORE, completeness=SCORE, timeliness=SCORE, consistency=SCORE),
+    st.builds(
+        official, IDS, AT, st.sampled_from(VALUES),
+        accuracy=SCORE, completeness=SCORE, timeliness=SCORE, consistency=SCORE,
+    ),
 )  # fmt: skip
 
 
@@ -183,6 +195,47 @@ def test_scores_equal_a_recomputation_from_the_events(events: list[ev.NewEvent],
         present = [v for v in wanted.values() if v is not None]
         assert found["scores"]["composite"] == (str(mean(present)) if present else None)
         assert found["reason"] == (None if present else "empty-window")
+
+
+def errors(events: Sequence[ev.NewEvent], id_: str, source: str) -> list[float]:
+    """How far the source lies from the official value, from what every value came to in the end."""
+    last: dict[str, dict[str, ev.Data]] = {}
+    for e in events:
+        if e.data["reference_data_id"] == id_:
+            last.setdefault(e.data["snap"], {})[e.type] = e.data
+    found = []
+    for told in last.values():
+        if ev.DATA_RECONCILED not in told or ev.DATA_PUBLISHED not in told:
+            continue
+        decision, reference = told[ev.DATA_RECONCILED], Decimal(told[ev.DATA_PUBLISHED]["value"])
+        for c in (*decision["sources_used"], *decision["sources_rejected"]):
+            if c["source"] == source and c.get("rule") not in ("stale", "out-of-range") and reference:
+                found.append(float((Decimal(c["value"]) - reference) / abs(reference) * 10_000))
+    return found
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(EVENTS, max_size=30), st.lists(st.integers(1, 7), min_size=1, max_size=6))
+def test_a_scorecard_equals_a_recomputation_from_the_events(
+    events: list[ev.NewEvent], sizes: list[int]
+) -> None:
+    scores = MemoryScores(stored(events))
+    for size in [*sizes, 1000]:
+        Scoreboard(scores, FixedCatalogue(BOOK)).advance(NOW, size)
+    card, more = ScoreQueries(scores, FixedCatalogue(BOOK)).scorecard(
+        "alpha", snap(-1), snap(3), "series", "", 10
+    )
+    assert more is None
+    by_series = {g["group"]: g["bp"] for g in card["groups"]}
+    for id_ in (EUR, OTHER):
+        wanted = sorted(errors(events, id_, "alpha"))
+        told = by_series.get(id_, {"compared": 0, "bias": None, "worst": None})
+        assert told["compared"] == len(wanted)
+        if wanted:
+            middle = wanted[(len(wanted) - 1) // 2]
+            assert float(told["bias"]) == pytest.approx(middle, rel=0.011, abs=1e-6)
+            assert float(told["worst"]) == pytest.approx(max(map(abs, wanted)), rel=0.011, abs=1e-6)
+    assert card["total"]["bp"]["compared"] == sum(b["compared"] for b in by_series.values())
 
 
 def test_a_window_is_whole_hours_and_an_empty_one_says_so() -> None:

@@ -23,6 +23,7 @@ from qis.domain.scoreboard import (
     ValueState,
     cell,
     change,
+    errors_of,
     lateness_of,
     scores_of,
 )
@@ -153,8 +154,36 @@ class ScoreReads(Protocol):
         """The sum over the hours that begin in a range."""
         ...
 
+    def groups(
+        self, source: str, first: int, until: int, by: str, after: str, limit: int
+    ) -> Mapping[str, Tally]:
+        """As ``total`` for a source, by series or by UTC day, week or month, in order of their names."""
+        ...
+
 
 SCOPES = ("series", "source", "asset_class")
+
+
+GROUPS = ("series", "day", "week", "month")
+
+
+def _moment(text: str) -> datetime:
+    return parse_instant(text, "window").moment
+
+
+def _card(tally: Tally) -> dict[str, Any]:
+    measured = scores_of(tally).as_json()
+    accuracy = measured["accuracy"]
+    return {
+        "values": int(tally.get("values", 0)),
+        "claims": int(tally.get("claims", 0)),
+        "accuracy": accuracy,
+        "disagreement": None if accuracy is None else str(1 - Decimal(accuracy)),
+        "coverage": measured["completeness"],
+        "timeliness": measured["timeliness"],
+        "latency": {f"p{s}": lateness_of(tally, Decimal(s) / 100) for s in (50, 95)},
+        "bp": errors_of(tally),
+    }
 
 
 class ScoreQueries:
@@ -192,6 +221,35 @@ class ScoreQueries:
             else None,
             "reason": "empty-window" if empty else None,
         }
+
+    def scorecard(
+        self, source: str, first: Snap, until: Snap, by: str, after: str, limit: int
+    ) -> tuple[dict[str, Any], str | None]:
+        """What a source is worth over a window, in all and by series or time.
+
+        Returns:
+            The card, and the last group of it where there are more.
+
+        Raises:
+            InvalidInput: an unknown grouping, or a window that is too long.
+            NotFound: there is no such source.
+        """
+        if by not in GROUPS:
+            raise refuse("by", by, "choice", f"is not one of {', '.join(GROUPS)}")
+        found = self.scores("source", source, first, until)
+        low, high = (Snap.of(_moment(found["window"][end])) for end in ("from", "to"))
+        total = self._reads.total(Place(None, source), low.ns, high.ns)
+        groups = self._reads.groups(source, low.ns, high.ns, by, after, limit + 1)
+        names = sorted(groups)
+        card = {
+            "source": source,
+            "window": found["window"],
+            "by": by,
+            "total": _card(total),
+            "groups": [{"group": name, **_card(groups[name])} for name in names[:limit]],
+            "reason": found["reason"],
+        }
+        return card, names[limit - 1] if len(names) > limit else None
 
     def _place(self, scope: str, name: str, at: int) -> Place:
         catalogue = self._catalogue.current()

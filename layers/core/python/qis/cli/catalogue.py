@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qis.cli import rules
+from qis.cli import rules, scores
 from qis.cli.failures import Failure, failure
 from qis.cli.rest import path
 from qis.cli.session import Session, command
@@ -78,6 +78,7 @@ def register(app: typer.Typer) -> None:
             rules.register(group)
         if kind is SOURCES:
             command(group, "pause", help="Refuse further claims of a source.")(_switcher(active=False))
+            command(group, "scorecard")(scores.scorecard)
             command(group, "resume", help="Take claims of a paused source again.")(_switcher(active=True))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -43,3 +43,62 @@ def _scores(
             fields(out, {k: v for k, v in found.items() if v is not None}, "")
 
     session.emit(found, human)
+
+
+def scorecard(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The source.")],
+    window: Annotated[
+        str, typer.Option("--window", metavar="DURATION", help="How far back, in whole hours of snaps.")
+    ] = "P365D",
+    by: Annotated[
+        Literal["series", "day", "week", "month"], typer.Option("--by", help="What to split by.")
+    ] = "month",
+) -> None:
+    """What a source is worth: accuracy, bias, dispersion, latency, coverage, by time or series.
+
+    Example: qis sources scorecard ecb --window P730D --by month
+    """
+    pages = session.api.pages(path("/api/v1/sources/{}/scorecard", name), timeWindow=window, by=by)
+    first, *more = list(pages)
+    card = {**first, "groups": [g for page in (first, *more) for g in page["groups"]], "next": None}
+    session.emit(card, lambda out: _charted(out, card))
+
+
+def _charted(out: Console, card: dict[str, Any]) -> None:
+    from qis.cli import render
+
+    window = card["window"]
+    render.line(out, (card["source"], "bold"), f" from {window['from']} to {window['to']}")
+    if card["reason"]:
+        render.line(out, ("nothing to score", "dim"))
+        return
+    rows = [_row(g["group"], g) for g in card["groups"]]
+    heads = ("group", "values", "accuracy", "", "coverage", "bias bp", "dispersion bp", "p95 latency s")
+    numbers = "values accuracy coverage"
+    render.table(out, heads, [*rows, _row("all", card["total"])], numbers)
+
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_BAR = 20
+
+
+def _row(name: str, figures: dict[str, Any]) -> tuple[object, ...]:
+    bp, latency = figures["bp"], figures["latency"]
+    bar = "" if figures["accuracy"] is None else _bar(float(figures["accuracy"]))
+    return (
+        name,
+        figures["values"],
+        figures["accuracy"],
+        bar,
+        figures["coverage"],
+        bp["bias"],
+        bp["dispersion"],
+        latency["p95"],
+    )
+
+
+def _bar(share: float) -> str:
+    """A share as a bar of ``_BAR`` characters at most."""
+    full, part = divmod(round(share * _BAR * 8), 8)
+    return "█" * full + (_EIGHTHS[part] if part else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from qis.domain.errors import refuse
 
@@ -58,3 +58,15 @@ def _number(value: object, field: str) -> Decimal:
 def decimal_text(number: Decimal) -> str:
     """``number`` in plain notation, every digit kept (``1.10`` stays ``1.10``)."""
     return format(number, "f")
+
+
+_BP = Context(prec=16)
+
+
+def basis_points(value: Decimal, reference: Decimal) -> Decimal | None:
+    """How far ``value`` lies from ``reference``, signed, to six decimals; ``None`` from zero."""
+    if reference == 0:
+        return None
+    ratio = _BP.divide(_BP.subtract(value, reference), reference.copy_abs())
+    moved = _BP.multiply(ratio, Decimal(10_000))
+    return Decimal(round(moved, 6)) if abs(moved) < Decimal("1e9") else _BP.plus(moved)

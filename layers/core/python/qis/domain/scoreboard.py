@@ -13,7 +13,10 @@ to each value at which it was expected, by the rules in force for the snap or be
 - timeliness: share of its claims that were received within the rules' delay; claims without a time of
   reception count for nothing;
 - consistency: 0 where its claim was refused as stale, implausible or withdrawn, else 1;
-- lateness: how long after the snap its claims were received, counted in the steps of ``LATENESS``.
+- lateness: how long after the snap its claims were received, counted in the steps of ``LATENESS``;
+- errors: how far its claim lies from the official value, signed, in basis points, counted in the buckets of
+  a quantile sketch (``qis.domain.sketch``). The median is its bias; the spread of the middle half is its
+  dispersion, which a few gross errors do not move, as they do a standard deviation.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from decimal import Decimal
 from typing import Any
 
 from qis.domain import events as ev
+from qis.domain.numbers import basis_points
 from qis.domain.quality import Scores, quotient
+from qis.domain.sketch import bucket_of, quantile, sizes
 from qis.domain.snap import NANOS, Snap, parse_instant
 
 HOUR = 3600 * NANOS
@@ -34,6 +39,8 @@ LATENESS = (1, 5, 30, 60, 300, 1_800, 3_600, 21_600, 86_400)
 MEASURED = ("accuracy", "completeness", "timeliness", "consistency")
 FOLLOWED = (ev.DATA_INGESTED, ev.DATA_RECONCILED, ev.DATA_PUBLISHED, ev.DATA_RESTATED)
 _REFUSED = frozenset({"stale", "out-of-range", "withdrawn-by-operator"})
+ERROR = "error_"
+"""Before the number of a bucket of errors."""
 ITSELF = ""
 """Stands in the place of a source for the value itself."""
 
@@ -57,6 +64,10 @@ class ValueState:
     timely_ns: int | None = None
     """Delay within which a claim is timely, by the rules of the last event; ``None``: any."""
     quality: Mapping[str, str | None] | None = None
+    values: dict[str, str] = field(default_factory=dict)
+    """Of the last decision: what each source said that was not refused."""
+    official: str | None = None
+    """The official value."""
 
     def apply(
         self, type_: str, data: ev.Data, expected: Iterable[str], timely_within: timedelta | None
@@ -80,8 +91,13 @@ class ValueState:
             }
             self.said |= {c["source"]: (True if compared else None, True) for c in data["sources_used"]}
             self.expected, self.decided = tuple(expected), True
+            self.values = {
+                c["source"]: c["value"]
+                for c in (*data["sources_rejected"], *data["sources_used"])
+                if self.said.get(c["source"], (None, False))[1] and c.get("rule") != "superseded"
+            }
         else:
-            self.quality = data["quality"]
+            self.quality, self.official = data["quality"], data["value"]
 
     def contribution(self) -> dict[str, Tally]:
         """What it adds to the sums, by source."""
@@ -97,6 +113,11 @@ class ValueState:
         if self.decided:
             for source in {*self.expected, *self.said}:
                 _judge(found.setdefault(source, {}), self.said.get(source))
+        if self.official is not None:
+            for source, value in self.values.items():
+                apart = basis_points(Decimal(value), Decimal(self.official))
+                if apart is not None:
+                    _add(found.setdefault(source, {}), f"{ERROR}{bucket_of(float(apart))}", 1)
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -107,6 +128,8 @@ class ValueState:
             "decided": self.decided,
             "timely_ns": self.timely_ns,
             "quality": self.quality,
+            "values": self.values,
+            "official": self.official,
         }
 
     @classmethod
@@ -119,6 +142,8 @@ class ValueState:
             body["decided"],
             body["timely_ns"],
             body["quality"],
+            body.get("values", {}),
+            body.get("official"),
         )
 
 
@@ -185,3 +210,25 @@ def lateness_of(tally: Mapping[str, Decimal], share: Decimal) -> int | None:
         if known and within >= share * known:
             return step
     return None
+
+
+_NORMAL_QUARTILES = 1.349
+"""Width of the middle half of a normal distribution in standard deviations."""
+
+
+def errors_of(tally: Mapping[str, Decimal]) -> dict[str, Any]:
+    """Bias, dispersion and size of the errors in a sum, in basis points, each to one per cent of itself."""
+    counts = {int(n.removeprefix(ERROR)): int(v) for n, v in tally.items() if n.startswith(ERROR)}
+    low, middle, high = (quantile(counts, q) for q in (0.25, 0.5, 0.75))
+    size = sizes(counts)
+    spread = None if low is None or high is None else (high - low) / _NORMAL_QUARTILES
+    found = {
+        "bias": middle,
+        "dispersion": spread,
+        "p95_size": quantile(size, 0.95),
+        "worst": quantile(size, 1),
+    }
+    return {
+        "compared": sum(counts.values()),
+        **{name: None if x is None else f"{x:.4g}" for name, x in found.items()},
+    }

@@ -15,7 +15,7 @@ from typing import Any
 
 from qis.domain import sketch
 from qis.domain.errors import refuse
-from qis.domain.numbers import decimal_text
+from qis.domain.numbers import basis_points, decimal_text
 from qis.domain.reconciliation import NO_STANDINGS, Decision, Reference, Standing, Standings, Status
 from qis.domain.rules import RuleSet
 from qis.domain.snap import Snap
@@ -171,15 +171,6 @@ def _change(history: ValueHistory, before: Decimal | None, after: Decimal | None
         disputed = history.decision is not None and history.decision["status"] != Status.OFFICIAL
         return Change.UNCHANGED if disputed else Change.NEWLY_HELD
     return Change.UNCHANGED if after == before else Change.CHANGED
-
-
-def basis_points(value: Decimal, reference: Decimal) -> Decimal | None:
-    """How far ``value`` lies from ``reference``, signed, to six decimals; ``None`` from zero."""
-    if reference == 0:
-        return None
-    ratio = _BP.divide(_BP.subtract(value, reference), reference.copy_abs())
-    moved = _BP.multiply(ratio, Decimal(10_000))
-    return Decimal(round(moved, 6)) if abs(moved) < Decimal("1e9") else _BP.plus(moved)
 
 
 def _share(part: int, whole: int) -> str | None:

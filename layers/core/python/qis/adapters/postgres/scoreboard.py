@@ -51,6 +51,21 @@ WHERE t.source = %s AND t.hour_ns >= %s AND t.hour_ns < %s
 """
 
 
+_GROUPED = {"series": "t.reference_data_id"} | {
+    unit: f"to_char(date_trunc('{unit}', to_timestamp(t.hour_ns / 1e9) AT TIME ZONE 'UTC'), 'YYYY-MM-DD')"
+    for unit in ("day", "week", "month")
+}
+
+_GROUPS = """
+WITH named AS (
+    SELECT {group} COLLATE "C" AS name, t.tally FROM quality_tallies t
+    WHERE t.source = %s AND t.hour_ns >= %s AND t.hour_ns < %s
+), page AS (SELECT DISTINCT name FROM named WHERE name > %s ORDER BY name LIMIT %s)
+SELECT named.name, n.key, sum(n.value::numeric) FROM named JOIN page USING (name)
+CROSS JOIN LATERAL jsonb_each_text(named.tally) n GROUP BY named.name, n.key
+"""
+
+
 class PostgresScoreStore:
     """``ScoreStore`` on PostgreSQL."""
 
@@ -145,3 +160,15 @@ class PostgresScores:
             given.append(list(place.ids))
         rows = self._database.connect().execute((query + " GROUP BY n.key").encode(), given)
         return dict(rows.fetchall())
+
+    def groups(
+        self, source: str, first: int, until: int, by: str, after: str, limit: int
+    ) -> Mapping[str, Tally]:
+        """See ``ScoreReads.groups``."""
+        query = _GROUPS.format(group=_GROUPED[by])
+        found: dict[str, Tally] = {}
+        for name, key, total in self._database.connect().execute(
+            query.encode(), (source, first, until, after, limit)
+        ):
+            found.setdefault(name, {})[key] = total
+        return found
