@@ -22,6 +22,9 @@ PACKS = (AwsSolutionsChecks, NIST80053R5Checks, ServerlessChecks)
 
 # Set here and not in cdk.json, so that the template is the same whoever synthesises it.
 _FLAGS: dict[str, Any] = {
+    # Traces name temporary directories: no two runs would be alike.
+    "aws:cdk:disable-creation-stack-traces": True,
+    "aws:cdk:disable-stack-trace": True,
     "@aws-cdk/aws-iam:minimizePolicies": True,
     "@aws-cdk/aws-lambda:recognizeLayerVersion": True,
     "@aws-cdk/aws-lambda:recognizeVersionProps": True,
@@ -54,7 +57,6 @@ def build(
         outdir=str(outdir),
         analytics_reporting=False,
         tree_metadata=False,
-        stack_traces=False,  # they name temporary directories: no two runs would be alike
         builtin_cloud_formation_validation=checked,
         context=_FLAGS | dict(context or {}),
     )
