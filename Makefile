@@ -66,7 +66,7 @@ synth: install-dev  ## CloudFormation of one environment: make synth ENV=dev (qu
 	@$(BIN)/python app.py --env $(ENV) --code stub
 
 bench: install-dev  ## all benchmarks, one JSON document each
-	@for name in ingest events asof query coldstart detection; do $(BIN)/qis bench $$name --json || exit 1; done
+	@for name in ingest events reconcile asof query history coldstart synth; do $(BIN)/qis bench $$name --json || exit 1; done
 
 clean:  ## remove what the build wrote (not the twin's data)
 	@rm -rf build cdk.out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from benchmarks import feed, history, parts
+from benchmarks import feed, parts, published
 from benchmarks.common import Document, Options, Result, document, main, paired_ratio, percentiles
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.reads import PostgresReads
@@ -46,11 +46,11 @@ def run(given: Mapping[str, object] | None = None) -> Document:
         database = stack.enter_context(contextlib.closing(parts.open_database(server.database("bench_asof"))))
         feed.register(PostgresEventStore(database), feed.series_ids(max(series.values())))
         values = {
-            versions: history.keys(feed.series_ids(count), 1, day)
+            versions: published.keys(feed.series_ids(count), 1, day)
             for day, (versions, count) in enumerate(series.items())
         }
         for versions, keys in values.items():
-            history.publish(database, keys, versions)
+            published.publish(database, keys, versions)
         owner = stack.enter_context(contextlib.closing(server.connect("bench_asof")))
         server.settle()
         bench = _Bench(PostgresReads(database), owner, rounds, pairs)
@@ -71,7 +71,7 @@ class _Bench:
         self._pairs = pairs
         self._numbers = random.Random(1)
 
-    def measure(self, keys: Sequence[history.Key]) -> dict[str, list[list[float]]]:
+    def measure(self, keys: Sequence[published.Key]) -> dict[str, list[list[float]]]:
         """Milliseconds of each read, by contender and round; a first round warms up and is not kept."""
         moments = {key: self._moments(key) for key in keys}
         taken: dict[str, list[list[float]]] = {"as of": [], "latest": [], NAIVE: []}
@@ -83,7 +83,7 @@ class _Bench:
                     taken[name].append(values)
         return taken
 
-    def _round(self, moments: Mapping[history.Key, list[datetime]]) -> dict[str, list[float]]:
+    def _round(self, moments: Mapping[published.Key, list[datetime]]) -> dict[str, list[float]]:
         taken: dict[str, list[float]] = {"as of": [], "latest": [], NAIVE: []}
         keys = list(moments)
         for number in range(self._pairs):
@@ -104,7 +104,7 @@ class _Bench:
         if self._owner.execute(_NAIVE, (stream, at)).fetchone() is None:
             raise RuntimeError(f"{stream} has no version at {at}")
 
-    def _moments(self, key: history.Key) -> list[datetime]:
+    def _moments(self, key: published.Key) -> list[datetime]:
         rows = self._owner.execute(
             "SELECT recorded_from FROM official_values WHERE reference_data_id = %s AND snap_ns = %s",
             (key[0], key[1].ns),

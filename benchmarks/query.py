@@ -12,15 +12,17 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import feed, history, parts
+from benchmarks import feed, parts, published
 from benchmarks.common import Document, Options, Result, document, main, percentiles
 from local import identity
 from local.valkey import ValkeyServer
+from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.event_store import PostgresEventStore
 
 if TYPE_CHECKING:
@@ -55,19 +57,10 @@ def run(given: Mapping[str, object] | None = None) -> Document:
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(parts.folder(options))
         server = stack.enter_context(parts.postgres(home, options))
-        cache = stack.enter_context(_valkey(home))
-        target = server.database("bench_query")
-        with contextlib.closing(parts.open_database(target)) as database:
-            feed.register(PostgresEventStore(database), ids)
-            keys = history.keys(ids, days)
-            history.publish(database, keys, VERSIONS)
-        wired = parts.wiring(target, "http://127.0.0.1:9", stack.enter_context(_jwks(home)), cache)
-        variables = parts.function_environment(wired, "query", target)
-        stack.enter_context(parts.environment({**parts.NO_AWS, **variables}))
-        handle = parts.handler("query")
-        owner = stack.enter_context(contextlib.closing(server.connect("bench_query")))
-        server.settle()
-        requests = _Requests(owner, keys, _tokens(home, variables, n))
+        keys = published.keys(ids, days)
+        read = stack.enter_context(reader(home, server, "bench_query", ids, keys, n + max(10, n // 20) + 1))
+        handle, owner = read.handle, read.owner
+        requests = _Requests(read, keys)
         plan: dict[str, tuple[Callable[[], Pair], int]] = {
             "official value": (requests.latest, n),
             "official value, a token not seen before": (requests.new_token, n),
@@ -110,14 +103,66 @@ def _measure(
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """The handler on a database with published values, and who may ask it."""
+
+    handle: Callable[[dict[str, Any]], Any]
+    database: Database
+    owner: Connection
+    """Of the same database, for the bare SELECTs."""
+    tokens: Sequence[str]
+
+    def event(
+        self, what: str, reference_data_id: str, query: dict[str, str], media: str = "application/json"
+    ) -> dict[str, Any]:
+        """A request for one series as API Gateway passes it on."""
+        resource = f"/api/v1/data/reference/{{id}}/{what}"
+        path = resource.replace("{id}", reference_data_id)
+        return {
+            "resource": resource,
+            "path": path,
+            "httpMethod": "GET",
+            "headers": {"Authorization": f"Bearer {self.tokens[0]}", "Accept": media},
+            "queryStringParameters": query,
+            "pathParameters": {"id": reference_data_id},
+            "requestContext": {"path": path, "stage": "live", "requestId": "benchmark"},
+            "body": None,
+            "isBase64Encoded": False,
+        }
+
+
+@contextlib.contextmanager
+def reader(
+    home: Path,
+    server: parts.Postgres,
+    name: str,
+    ids: Sequence[str],
+    keys: Sequence[published.Key],
+    tokens: int = 1,
+) -> Iterator[Reader]:
+    """The real handler, reading a new database ``name`` with ``VERSIONS`` versions of each of ``keys``."""
+    with contextlib.ExitStack() as stack:
+        cache = stack.enter_context(_valkey(home))
+        target = server.database(name)
+        database = stack.enter_context(contextlib.closing(parts.open_database(target)))
+        feed.register(PostgresEventStore(database), ids)
+        published.publish(database, keys, VERSIONS)
+        wired = parts.wiring(target, "http://127.0.0.1:9", stack.enter_context(_jwks(home)), cache)
+        variables = parts.function_environment(wired, "query", target)
+        stack.enter_context(parts.environment({**parts.NO_AWS, **variables}))
+        owner = stack.enter_context(contextlib.closing(server.connect(name)))
+        server.settle()
+        yield Reader(parts.handler("query"), database, owner, _tokens(home, variables, tokens))
+
+
 class _Requests:
     """Requests for values chosen at random, each with the SELECT of the same rows."""
 
-    def __init__(self, owner: Connection, keys: list[history.Key], tokens: list[str]) -> None:
-        self._owner = owner
+    def __init__(self, read: Reader, keys: list[published.Key]) -> None:
+        self._read = read
         self._keys = keys
-        self._tokens = tokens
-        self._fresh = iter(tokens[1:])
+        self._fresh = iter(read.tokens[1:])
         self._numbers = random.Random(1)
 
     def latest(self) -> Pair:
@@ -132,7 +177,7 @@ class _Requests:
     def as_of(self) -> Pair:
         id_, snap = self._numbers.choice(self._keys)
         given = {"id": id_, "ns": snap.ns}
-        rows = self._owner.execute(
+        rows = self._read.owner.execute(
             "SELECT recorded_from FROM official_values WHERE reference_data_id = %(id)s AND snap_ns = %(ns)s",
             given,
         ).fetchall()
@@ -143,29 +188,14 @@ class _Requests:
     def page(self) -> Pair:
         id_, _ = self._numbers.choice(self._keys)
         query = {"from": "2023-01-01", "to": "2026-01-01", "limit": str(DAYS)}
-        return self._event("historical", id_, query), _RANGE, {"id": id_}
+        return self._read.event("historical", id_, query), _RANGE, {"id": id_}
 
     def _official(self, id_: str, query: dict[str, str]) -> dict[str, Any]:
-        return self._event("official", id_, query)
-
-    def _event(self, what: str, id_: str, query: dict[str, str]) -> dict[str, Any]:
-        resource = f"/api/v1/data/reference/{{id}}/{what}"
-        path = resource.replace("{id}", id_)
-        return {
-            "resource": resource,
-            "path": path,
-            "httpMethod": "GET",
-            "headers": {"Authorization": f"Bearer {self._tokens[0]}", "Accept": "application/json"},
-            "queryStringParameters": query,
-            "pathParameters": {"id": id_},
-            "requestContext": {"path": path, "stage": "live", "requestId": "benchmark"},
-            "body": None,
-            "isBase64Encoded": False,
-        }
+        return self._read.event("official", id_, query)
 
 
 def _tokens(home: Path, variables: Mapping[str, str], n: int) -> list[str]:
-    """Valid tokens, all different: for every request with a new one, those that warm up included."""
+    """Valid tokens, all different."""
     now = int(time.time())
     return [
         identity.mint_token(
@@ -176,7 +206,7 @@ def _tokens(home: Path, variables: Mapping[str, str], n: int) -> list[str]:
             audience=variables[AUDIENCE_VARIABLE],
             now=now,
         )
-        for _ in range(n + max(10, n // 20) + 1)
+        for _ in range(n)
     ]
 
 

@@ -20,7 +20,9 @@ COLUMNS = {"metric", "value", "unit", "baseline", "baseline_value", "ratio", "n"
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", ["ingest", "events", "asof", "query", "coldstart"])
+@pytest.mark.parametrize(
+    "name", ["ingest", "events", "reconcile", "asof", "query", "history", "coldstart", "synth"]
+)
 def test_a_quick_run_gives_the_document_of_the_interface(
     name: str, postgres: PostgresServer, aws: AwsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

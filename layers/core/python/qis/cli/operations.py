@@ -24,7 +24,19 @@ Dsn = Annotated[
         "--dsn", metavar="DSN", help="PostgreSQL, as the schema's owner.  [default: that of the local twin]"
     ),
 ]
-BENCHMARKS = ("ingest", "events", "asof", "query", "coldstart", "latency", "detection", "fusion")
+BENCHMARKS = (
+    "ingest",
+    "events",
+    "reconcile",
+    "asof",
+    "query",
+    "history",
+    "coldstart",
+    "synth",
+    "latency",
+    "detection",
+    "fusion",
+)
 
 PANEL = "Operations"
 
