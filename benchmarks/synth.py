@@ -86,7 +86,7 @@ def _synthesise(home: Path, code: str, name: str) -> float:
         cwd=ROOT,
         env={
             "PATH": os.environ["PATH"],
-            "HOME": str(home),
+            "HOME": os.environ["HOME"],
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'layers/core/python'}",
         },
         capture_output=True,
