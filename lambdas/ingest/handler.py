@@ -19,6 +19,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from qis.adapters.aws.services import S3RawStore, SqsDeadLetters
 from qis.adapters.backbone import failures, payload
 from qis.adapters.postgres.catalogue import PostgresCatalogue
+from qis.adapters.postgres.checked_values import PostgresCheckedValues
 from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
@@ -31,6 +32,8 @@ from qis.api.contract import contract
 from qis.api.issues import IssueWriteOperations
 from qis.api.router import Router
 from qis.api.rules import RuleWriteOperations
+from qis.api.trials import TrialOperations
+from qis.application.checks import Trial
 from qis.application.corrections import Corrections, Overrides
 from qis.application.ingest import Delivery, Ingest
 from qis.application.issues import IssueDesk
@@ -82,6 +85,7 @@ def bootstrap() -> App:
     operations = WriteOperations(ingest, corrections, Register(store, catalogue)).handlers()
     desk = IssueDesk(store, PostgresIssues(database), corrections, clock)
     operations |= IssueWriteOperations(desk).handlers()
+    operations |= TrialOperations(Trial(PostgresCheckedValues(database), catalogue), clock).handlers()
     operations |= RuleWriteOperations(ApplyRules(store, catalogue, reconciler)).handlers()
     keys = partial(fetch_jwks, env.jwks_url)
     authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)

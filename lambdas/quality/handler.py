@@ -15,12 +15,14 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.backbone import backbone_events, failures
 from qis.adapters.postgres.catalogue import PostgresCatalogue
+from qis.adapters.postgres.checked_values import PostgresCheckedValues
 from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.postgres.detector_states import PostgresDetectorStates
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.scoreboard import PostgresScoreStore
+from qis.application.checks import BusinessRules
 from qis.application.detectors import Detectors
 from qis.application.issues import IssueWatch
 from qis.application.quality import WATCHERS, Quality
@@ -48,7 +50,11 @@ def bootstrap() -> App:
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-quality")
     store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
-    watchers = (*WATCHERS, Detectors(PostgresDetectorStates(database)))
+    watchers = (
+        *WATCHERS,
+        BusinessRules(PostgresCheckedValues(database)),
+        Detectors(PostgresDetectorStates(database)),
+    )
     return App(
         Quality(store, catalogue, PostgresFacts(database), watchers),
         IssueWatch(store, PostgresIssues(database)),

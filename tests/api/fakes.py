@@ -18,6 +18,7 @@ from qis.api.reads import ReadOperations
 from qis.api.router import Router
 from qis.api.rules import RuleReadOperations, RuleWriteOperations
 from qis.api.scores import ScoreOperations
+from qis.api.trials import TrialOperations
 from qis.application.issues import IssueEntry, IssueItem
 from qis.application.queries import (
     AnswerCache,
@@ -173,6 +174,12 @@ class Called:
     def source(self, body: Any, *given: Any) -> dict[str, Any]:
         return self._registered("source", body, *given)
 
+    def check(self, body: Any, *given: Any) -> dict[str, Any]:
+        return self._registered("check", body, *given)
+
+    def run(self, body: Any, *given: Any) -> dict[str, Any]:
+        return self._registered("try", body, *given)
+
     def rules(self, body: Any, *given: Any) -> dict[str, Any]:
         return {**self._registered("rules", body, *given), "version": 1}
 
@@ -234,6 +241,7 @@ class Front:
         reading |= RuleReadOperations(RuleQueries(self.reads), tried).handlers()  # type: ignore[arg-type]
         writing = WriteOperations(self.writes, self.writes, self.writes).handlers()
         writing |= IssueWriteOperations(Desk(self.writes)).handlers()
+        writing |= TrialOperations(self.writes, lambda: CLOCK).handlers()  # type: ignore[arg-type] # as a trial
         writing |= RuleWriteOperations(self.writes).handlers()  # type: ignore[arg-type]
         for name, handlers in (("query", reading), ("ingest", writing)):
             self._routers[name] = Router(name, contract(), handlers, authenticator, uuid4, self._fault)

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from qis.adapters.postgres.catalogue import PostgresCatalogue
+from qis.adapters.postgres.checked_values import PostgresCheckedValues
 from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
@@ -27,6 +28,8 @@ from qis.api.reads import ReadOperations
 from qis.api.router import Router
 from qis.api.rules import RuleReadOperations, RuleWriteOperations
 from qis.api.scores import ScoreOperations
+from qis.api.trials import TrialOperations
+from qis.application.checks import BusinessRules, Trial
 from qis.application.corrections import Corrections
 from qis.application.ingest import Ingest
 from qis.application.issues import IssueDesk, IssueWatch
@@ -136,6 +139,9 @@ class World:
         reading |= RuleReadOperations(RuleQueries(self.reads), WhatIf(store, self.catalogue)).handlers()
         writing = WriteOperations(self.ingest, self.corrections, self.register).handlers()
         writing |= IssueWriteOperations(desk).handlers()
+        checked = PostgresCheckedValues(database)
+        writing |= TrialOperations(Trial(checked, self.catalogue), clock).handlers()
+        self.quality = Quality(store, self.catalogue, PostgresFacts(database), (BusinessRules(checked),))
         writing |= RuleWriteOperations(ApplyRules(store, self.catalogue, self.reconciler)).handlers()
         self._routers = {
             "query": Router("query", contract(), reading, authenticator, uuid4, self.faults),
@@ -193,10 +199,18 @@ class World:
         """A reading request of somebody who may; ``{…}`` in the resource stands for ``id_``."""
         return self.call(reading(resource, id_, **query))
 
-    def send(self, method: str, resource: str, body: object, subject: str = "alice", **path: str) -> Reply:
+    def send(
+        self,
+        method: str,
+        resource: str,
+        body: object,
+        subject: str = "alice",
+        query: Mapping[str, str] | None = None,
+        **path: str,
+    ) -> Reply:
         """A writing request of ``subject``, who may."""
         bearer = token(sub=subject)
-        return self.call(proxy_event(method, resource, path, body=body, token=bearer))
+        return self.call(proxy_event(method, resource, path, query, body=body, token=bearer))
 
 
 def reading(resource: str, id_: str = SERIES, /, **query: str) -> dict[str, Any]:

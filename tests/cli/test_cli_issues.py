@@ -97,3 +97,17 @@ def test_scores_of_a_window_and_of_an_empty_one(system: System, run_cli: RunCli)
     assert "accuracy: 0.9" in run_cli("scores", "source", "ecb").out
     system.on("GET", "/api/v1/quality/series/X", {**found, "reason": "empty-window"})
     assert "nothing to score" in run_cli("scores", "series", "X").out
+
+
+def test_a_business_rule_is_tried_on_history(system: System, run_cli: RunCli) -> None:
+    row = {"reference_data_id": "PX", "snap": "2026-01-05T00:00:00Z", "measured": {"value": "9", "low": None}}
+    told = {"series": 1, "values": 4, "kept": 2, "unknown": 1, "broken": 1, "items": [row]}
+    system.on("POST", "/api/v1/trials", told)
+    done = run_cli("checks", "try", "--set", "check=m", "--set", "expression=value > 0", "--window", "P7D")
+    assert (system.asked[-1].query, system.asked[-1].body["expression"]) == (
+        {"timeWindow": "P7D"},
+        "value > 0",
+    )
+    assert "1 broken" in done.out
+    assert "PX at 2026-01-05T00:00:00Z  value 9" in done.out
+    assert run_cli("checks", "try").status == 2

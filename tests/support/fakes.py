@@ -28,6 +28,7 @@ from qis.application.ports import (
 )
 from qis.application.quality import OpenFinding
 from qis.domain import events as ev
+from qis.domain.checks import Check, parse_check
 from qis.domain.findings import Fact
 from qis.domain.reconciliation import standings_of
 from qis.domain.rules import Layer, RuleBook, parse_layer
@@ -242,6 +243,7 @@ class LogCatalogue:
         series: dict[str, Series] = {}
         sources: dict[str, Source] = {}
         layers: list[Layer] = []
+        checks: dict[str, Check] = {}
         revision = 0
         for event in self._store.log:
             if event.type in (ev.SERIES_REGISTERED, ev.SCHEMA_EVOLVED):
@@ -250,11 +252,13 @@ class LogCatalogue:
                 sources[event.data["source"]] = parse_source(event.data)
             elif event.type == ev.RULES_CHANGED:
                 layers.append(parse_layer(event.data, event.version))
+            elif event.type == ev.CHECK_CHANGED:
+                checks[event.data["check"]] = parse_check(event.data)
             else:
                 continue
             revision += 1
         active = {name: s.active for name, s in sources.items()}
-        return Catalogue(revision, series, sources, RuleBook(layers), active)
+        return Catalogue(revision, series, sources, RuleBook(layers), active, checks)
 
     def newest(self) -> Catalogue:
         return self.current()

@@ -41,6 +41,7 @@ NAMES = {
     ev.SCHEMA_EVOLVED: "com.qis.data.schema.evolved.v1",
     ev.SOURCE_ADDED: "com.qis.data.source.added.v1",
     ev.SOURCE_CHANGED: "com.qis.data.source.changed.v1",
+    ev.CHECK_CHANGED: "com.qis.data.check.changed.v1",
     ev.RULES_CHANGED: "com.qis.data.rules.changed.v1",
     ev.RULES_APPLIED: "com.qis.data.rules.applied.v1",
 }

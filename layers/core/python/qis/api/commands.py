@@ -46,6 +46,8 @@ class Register(Protocol):
 
     def source(self, body: object, actor: str, correlation_id: str) -> dict[str, Any]: ...
 
+    def check(self, body: object, actor: str, correlation_id: str) -> dict[str, Any]: ...
+
     def rules(self, body: object, actor: str, correlation_id: str) -> dict[str, Any]: ...
 
 
@@ -68,6 +70,7 @@ class WriteOperations:
             "putSeries": self._put_series,
             "putSource": self._put_source,
             "putRules": self._put_rules,
+            "putCheck": self._put_check,
         }
 
     def _ingest_one(self, request: Request) -> Response:
@@ -123,6 +126,10 @@ class WriteOperations:
     def _put_source(self, request: Request) -> Response:
         body = _named(request, "source", check_slug(request.variables["source"], "source"))
         return _done(self._register.source(body, request.actor, request.correlation_id))
+
+    def _put_check(self, request: Request) -> Response:
+        body = _named(request, "check", check_slug(request.variables["check"], "check"))
+        return _done(self._register.check(body, request.actor, request.correlation_id))
 
     def _put_rules(self, request: Request) -> Response:
         body = _named(request, "rules", check_slug(request.variables["rules"], "rules"))

@@ -51,6 +51,8 @@ class ReadOperations:
             "getSeries": lambda r: _json(self._queries.entry("series", _id(r))),
             "listSources": lambda r: self._entries(r, "source"),
             "getSource": lambda r: _json(self._queries.entry("source", _slug(r, "source"))),
+            "listChecks": lambda r: self._entries(r, "check"),
+            "getCheck": lambda r: _json(self._queries.entry("check", _slug(r, "check"))),
             "listRules": lambda r: self._entries(r, "rules"),
             "getRules": lambda r: _json(self._queries.entry("rules", _slug(r, "rules"))),
             "listExceptions": self._exceptions,

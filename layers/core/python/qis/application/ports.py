@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
+from qis.domain.checks import Check
 from qis.domain.errors import QisError
 from qis.domain.events import Event, NewEvent, Position
 from qis.domain.reconciliation import Standings
@@ -186,6 +187,8 @@ class Catalogue:
     rules: RuleBook
     active: Mapping[str, bool] = field(default_factory=dict)
     """Sources, each with whether claims of it are taken."""
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    """Business rules, those that are not active included."""
 
 
 class CatalogueReader(Protocol):

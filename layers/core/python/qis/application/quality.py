@@ -159,7 +159,7 @@ class Quality:
         self._facts = facts
         self._watchers = watchers
 
-    def follow(self, events: Iterable[Mapping[str, Any]]) -> int:
+    def follow(self, events: Sequence[Mapping[str, Any]]) -> int:
         """Take backbone events; returns how many findings were opened or resolved."""
         rows: list[tuple[str, Fact, ev.Position]] = []
         for event in events:
@@ -167,12 +167,13 @@ class Quality:
                 data = event["data"]
                 position = ev.Position.parse(event["position"])
                 rows.append((data["reference_data_id"], _fact(data), position))
-        if not rows:
-            return 0
-        self._facts.keep(rows)
-        arrived: dict[str, set[Snap]] = {}
+        arrived = _decided_by_people(events)
+        if rows:
+            self._facts.keep(rows)
         for id_, fact, _ in rows:
             arrived.setdefault(id_, set()).add(fact.snap)
+        if not arrived:
+            return 0
         work = _Work()
         for seen in self._seen(arrived):
             for watcher in self._watchers:
@@ -314,6 +315,17 @@ def _judge(watcher: Watcher, seen: Seen, work: _Work) -> None:
     else:
         work.take(id_, verdict)
         work.take(id_, Verdict([], [(failed, *_EVER)]))
+
+
+def _decided_by_people(events: Iterable[Mapping[str, Any]]) -> dict[str, set[Snap]]:
+    """Values that people corrected or let out: what was found of them is looked at again."""
+    found: dict[str, set[Snap]] = {}
+    for event in events:
+        data = event["data"]
+        official = event["type"] in (ev.DATA_PUBLISHED, ev.DATA_RESTATED)
+        if official and data.get("method") in ("approval", "restatement"):
+            found.setdefault(data["reference_data_id"], set()).add(parse_instant(data["snap"], "snap"))
+    return found
 
 
 def _fact(data: Mapping[str, Any]) -> Fact:

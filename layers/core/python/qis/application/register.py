@@ -7,6 +7,7 @@ from typing import Any
 
 from qis.application.ports import EMPTY, Append, CatalogueReader, Contended, EventStore
 from qis.domain import events as ev
+from qis.domain.checks import parse_check
 from qis.domain.errors import refuse
 from qis.domain.rules import layer_json, parse_layer
 from qis.domain.series import Kind, Series, parse_series, parse_source
@@ -48,6 +49,16 @@ class Register:
         source = parse_source(body)
         stream = ev.source_stream(source.source)
         return self._put(stream, ev.SOURCE_ADDED, ev.SOURCE_CHANGED, source.as_json(), actor, correlation_id)
+
+    def check(self, body: object, actor: str, correlation_id: str) -> dict[str, Any]:
+        """Put a business rule, or a new version of it, in force: for values that come or change from now on.
+
+        Raises:
+            InvalidInput: the definition breaks a rule.
+        """
+        check = parse_check(body)
+        stream = ev.check_stream(check.check)
+        return self._put(stream, ev.CHECK_CHANGED, ev.CHECK_CHANGED, check.as_json(), actor, correlation_id)
 
     def rules(self, body: object, actor: str, correlation_id: str) -> dict[str, Any]:
         """Put a new version of a rule set in force, for what is decided from now on.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
@@ -48,6 +49,7 @@ class Kind:
 
 SERIES = Kind("series", "reference_data_id", "series", ("name", "kind", "rules"))
 SOURCES = Kind("sources", "source", "source", ("name", "kind", "active", "licence"))
+CHECKS = Kind("checks", "check", "business rule", ("severity", "expression", "series", "active"))
 RULES = Kind("rules", "rules", "rule set", ("method", "precedence", "tolerance", "min_sources", "fallback"))
 
 
@@ -56,6 +58,7 @@ def register(app: typer.Typer) -> None:
     for kind, about in (
         (SERIES, "Registered series: what a number under an identifier means."),
         (SOURCES, "Registered sources of claims; each can be paused and resumed."),
+        (CHECKS, "Business rules: checks on official values, tried on history before they are in force."),
         (RULES, "Rule sets that reconcile: versioned data, in force without a deploy."),
     ):
         group = typer.Typer(name=kind.route, help=about, no_args_is_help=True)
@@ -76,6 +79,8 @@ def register(app: typer.Typer) -> None:
         )(_changer(kind))
         if kind is RULES:
             rules.register(group)
+        if kind is CHECKS:
+            command(group, "try")(_try)
         if kind is SOURCES:
             command(group, "pause", help="Refuse further claims of a source.")(_switcher(active=False))
             command(group, "scorecard")(scores.scorecard)
@@ -85,8 +90,43 @@ def register(app: typer.Typer) -> None:
 EXAMPLES = {
     "series": "qis series change FX.EUR.USD.ECB1415 --set rules=ecb-eur-usd",
     "sources": "qis sources change ecb --set licence='free, source named'",
+    "checks": "qis checks change no-large-move --set active=true",
     "rules": "qis rules change ecb-eur-usd --set tolerance=0.001",
 }
+
+
+def _try(
+    session: Session,
+    file: FileOption = None,
+    fields: SetOption = None,
+    window: Annotated[
+        str, typer.Option("--window", metavar="DURATION", help="How far back the values go.")
+    ] = "P365D",
+) -> None:
+    """What a business rule would have found in history; nothing is changed.
+
+    Example: qis checks try --file new.json --window P365D
+    """
+    if (file is None) == (not fields):
+        raise typer.BadParameter("give --file, or --set for each field", param_hint="--file")
+    assignments = _assignments(fields)
+    (candidate, *more) = read_definitions(file) if file is not None else [_with({}, assignments)]
+    if more:
+        raise failure("invalid-input", "One rule at a time", f"the file has {1 + len(more)}")
+    told = session.api.call("POST", f"/api/v1/trials?{urlencode({'timeWindow': window})}", candidate)
+
+    def human(out: Console) -> None:
+        from qis.cli.render import line
+
+        line(
+            out, f"{told['values']} values of {told['series']} series: ", (f"{told['broken']} broken", "bold")
+        )
+        line(out, f"  {told['kept']} kept, {told['unknown']} cannot be told")
+        for row in told["items"]:
+            measured = ", ".join(f"{k} {v}" for k, v in row["measured"].items() if v is not None)
+            line(out, f"  {row['reference_data_id']} at {row['snap']}  {measured}")
+
+    session.emit(told, human)
 
 
 def _lister(kind: Kind) -> Callable[..., None]:

@@ -39,6 +39,7 @@ SCHEMA_EVOLVED = "SchemaEvolved"
 SOURCE_ADDED = "SourceAdded"
 SOURCE_CHANGED = "SourceChanged"
 RULES_CHANGED = "RulesChanged"
+CHECK_CHANGED = "CheckChanged"
 RULES_APPLIED = "RulesApplied"
 
 VERSIONS: dict[str, int] = {
@@ -64,6 +65,7 @@ VERSIONS: dict[str, int] = {
     SOURCE_ADDED: 1,
     SOURCE_CHANGED: 1,
     RULES_CHANGED: 1,
+    CHECK_CHANGED: 1,
     RULES_APPLIED: 1,
 }
 """Every event type with its newest version."""
@@ -182,6 +184,11 @@ def series_stream(reference_data_id: str) -> str:
 def source_stream(source: str) -> str:
     """Name of the stream of a source."""
     return f"source:{source}"
+
+
+def check_stream(check: str) -> str:
+    """Name of the stream of a business rule."""
+    return f"check:{check}"
 
 
 def rules_stream(rules: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from qis.adapters.postgres.connection import Database
 from qis.application.ports import Catalogue
+from qis.domain.checks import Check, parse_check
 from qis.domain.rules import Layer, RuleBook, parse_layer
 from qis.domain.series import Series, Source, parse_series, parse_source
 
@@ -38,6 +39,7 @@ class PostgresCatalogue:
             series: dict[str, Series] = {}
             sources: dict[str, Source] = {}
             layers: list[Layer] = []
+            checks: dict[str, Check] = {}
             for kind, version, definition in rows:
                 if kind == "series":
                     one = parse_series(definition)
@@ -45,10 +47,13 @@ class PostgresCatalogue:
                 elif kind == "source":
                     source = parse_source(definition)
                     sources[source.source] = source
+                elif kind == "check":
+                    check = parse_check(definition)
+                    checks[check.check] = check
                 else:
                     layers.append(parse_layer(definition, version))
             active = {name: source.active for name, source in sources.items()}
-            self._kept = Catalogue(row[0], series, sources, RuleBook(layers), active)
+            self._kept = Catalogue(row[0], series, sources, RuleBook(layers), active, checks)
         self._checked = now
         return self._kept
 

@@ -31,6 +31,7 @@ _CATALOGUE = {
     ev.SOURCE_ADDED: ("source", "source"),
     ev.SOURCE_CHANGED: ("source", "source"),
     ev.RULES_CHANGED: ("rules", "rules"),
+    ev.CHECK_CHANGED: ("check", "check"),
 }
 
 
