@@ -40,6 +40,18 @@ RULE_SETS = {
     "sources lose their vote": rules(max_move=None, exclusion={"after": 1, "readmit_after": 2}),
     "sources lose their vote, moves are checked": rules(exclusion={"after": 2, "readmit_after": 2}),
     "tolerance by the spread": rules(tolerance={"sigma": "3", "floor_bp": "5"}),
+    "learned weights": rules(
+        method={
+            "name": "consensus",
+            "publish_at": "0.9",
+            "weights": {
+                "sources": {"alpha": [90, 80, 0, 0], "beta": [90, 50, 0, 0]},
+                "copies": [["beta", "gamma"]],
+                "dispersion": [9, 900_000],
+                "beside": [90, 81_000],
+            },
+        }
+    ),
 }
 
 Row = tuple[int, str, str, int | None]

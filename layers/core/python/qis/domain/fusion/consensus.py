@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -280,9 +281,7 @@ def _same(x: float, y: float, reach: float) -> bool:
 def _places(panel: Panel, single: Sequence[int], memory: Memory) -> int:
     """The commonest number of decimals of the past or of these claims, whichever is greater: text often comes
     without its trailing zeros."""
-    counts: dict[int, int] = {}
-    for places in (panel.places[i] for i in single):
-        counts[places] = counts.get(places, 0) + 1
+    counts = Counter(panel.places[i] for i in single)
     return max(_commonest(counts), _commonest(memory.series.get(panel.series, _NO_SERIES).places))
 
 

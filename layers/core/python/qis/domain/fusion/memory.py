@@ -311,6 +311,8 @@ def independent(groups: Sequence[str], values: Sequence[float]) -> Sequence[int]
 
 def commonest(values: Sequence[float]) -> int:
     """How often the commonest value occurs."""
+    if len(set(values)) == 1:
+        return len(values)
     counts: dict[float, int] = {}
     for value in values:
         counts[value] = counts.get(value, 0) + 1
@@ -350,13 +352,17 @@ def _median_without(voters: Sequence[tuple[float, int, str]], group: str) -> flo
 
 def _pair(pairs: dict[tuple[str, str], list[int]], panel: Panel, chosen: Chosen) -> None:
     """Count common deviations, and the occasions for them."""
-    said = sorted(zip(panel.sources, panel.values, chosen.agreeing, strict=True))
-    for (s, x, s_right), (t, y, t_right) in combinations(said, 2):
-        if chosen.exact and s_right and t_right:
-            continue
-        counts = pairs.get((s, t))
+    said = list(zip(panel.sources, panel.values, chosen.agreeing, strict=True))
+    if chosen.exact:
+        off = [claim for claim in said if not claim[2]]
+        among = [*combinations(off, 2), *((claim, other) for claim in off for other in said if other[2])]
+    else:
+        among = list(combinations(said, 2))
+    for (s, x, _), (t, y, _) in among:
+        key = (s, t) if s < t else (t, s)
+        counts = pairs.get(key)
         if counts is None:
-            counts = pairs[s, t] = [0, 0]
+            counts = pairs[key] = [0, 0]
         if counts[1] >= HORIZON:
             counts[0] //= 2
             counts[1] //= 2
