@@ -80,9 +80,9 @@ class Api(Construct):
             )
         for name, plan in settings.plans.items():
             self._plan(name, plan, house=house)
-        if settings.domain:
-            self._domain(settings.domain)
-        self._acknowledge(embedded=house.settings.embedded)
+        if settings.domain and house.settings.edge is None:
+            self._domain(settings.domain)  # else it is the front door's
+        self._acknowledge(embedded=house.settings.embedded, guarded=house.settings.edge is not None)
 
     def _plan(self, name: str, plan: Plan, *, house: House) -> None:
         """A plan without keys: a key is made for each client, and never in a template."""
@@ -127,13 +127,15 @@ class Api(Construct):
             description=f"What {name} must be an alias of in DNS",
         )
 
-    def _acknowledge(self, *, embedded: bool) -> None:
+    def _acknowledge(self, *, embedded: bool, guarded: bool) -> None:
         acknowledge(
             self.rest,
             {"AwsSolutions-APIG2": "The handlers validate each request and name the field and the rule."},
         )
         waf = (
-            "For the team only, throttled, and every data route asks for a token; a WAF costs more than dev."
+            "Its firewall is associated by the stack of operations, which this check does not see."
+            if guarded
+            else "Throttled, every data route asks for a token; a firewall would cost more than it guards."
         )
         acknowledge(
             self.rest.deployment_stage,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import typing
 
-from aws_cdk import Aws, CfnParameter, Duration
+from aws_cdk import Aws, CfnOutput, CfnParameter, Duration
 from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_cloudfront as cloudfront
 from aws_cdk import aws_cloudfront_origins as origins
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -52,6 +53,7 @@ class Edge(Construct):
         alarms: Alarms,
         api: apigateway.SpecRestApi,
         vpc: ec2.IVpc,
+        domain: str | None,
     ) -> None:
         super().__init__(scope, id_)
         self._house = house
@@ -76,9 +78,14 @@ class Edge(Construct):
         shown = secret.secret_value.unsafe_unwrap()  # a reference that CloudFormation resolves, not the value
         self._guard_api(api, shown)
         firewall = self._firewall(settings)
+        certificate = self._certificate("EdgeCertificate", f"of {domain}, in us-east-1") if domain else None
         self.distribution = cloudfront.Distribution(
             self,
             "Distribution",
+            domain_names=[domain] if domain else None,
+            certificate=(
+                acm.Certificate.from_certificate_arn(self, "Domain", certificate) if certificate else None
+            ),
             comment=house.name("edge"),
             default_behavior=cloudfront.BehaviorOptions(
                 origin=origins.RestApiOrigin(
@@ -94,12 +101,19 @@ class Edge(Construct):
             log_bucket=log_bucket,
             log_file_prefix="cloudfront/",
         )
-        self.url = f"https://{self.distribution.distribution_domain_name}"
+        self.host = domain or self.distribution.distribution_domain_name
+        if domain:
+            CfnOutput(
+                self,
+                "Alias",
+                value=self.distribution.distribution_domain_name,
+                description=f"What {domain} must be an alias of in DNS",
+            )
         self.balancer = self._balancer(vpc, log_bucket) if settings.load_balancer else None
         if settings.shield:
             self._shield()
         self._health(alarms)
-        self._acknowledge()
+        self._acknowledge(custom=domain is not None)
 
     def _firewall(self, settings: EdgeSettings) -> wafv2.CfnWebACL:
         """Before CloudFront: floods by address, known bad addresses and inputs."""
@@ -208,14 +222,7 @@ class Edge(Construct):
 
     def _balancer(self, vpc: ec2.IVpc, log_bucket: s3.Bucket) -> elb.ApplicationLoadBalancer:
         """For what runs in the cluster; the cluster's controller puts its pods into the target group."""
-        certificate = CfnParameter(
-            self,
-            "Certificate",
-            type="String",
-            description="ARN of the certificate of the internal load balancer",
-            allowed_pattern=r"arn:[a-z-]+:acm:[a-z0-9-]+:\d{12}:certificate/[0-9a-f-]+",
-        )
-        certificate.override_logical_id("BalancerCertificate")
+        certificate = self._certificate("BalancerCertificate", "of the internal load balancer")
         group = ec2.SecurityGroup(
             self,
             "BalancerGroup",
@@ -270,7 +277,7 @@ class Edge(Construct):
             port=443,
             protocol=elb.ApplicationProtocol.HTTPS,
             ssl_policy=elb.SslPolicy.TLS13_13,
-            certificates=[elb.ListenerCertificate.from_arn(certificate.value_as_string)],
+            certificates=[elb.ListenerCertificate.from_arn(certificate)],
             default_target_groups=[targets],
             open=False,
         )
@@ -316,6 +323,17 @@ class Edge(Construct):
         )
         return bucket
 
+    def _certificate(self, name: str, what: str) -> str:
+        parameter = CfnParameter(
+            self,
+            name,
+            type="String",
+            description=f"ARN of the certificate {what}",
+            allowed_pattern=r"arn:[a-z-]+:acm:[a-z0-9-]+:\d{12}:certificate/[0-9a-f-]+",
+        )
+        parameter.override_logical_id(name)
+        return parameter.value_as_string
+
     def _shield(self) -> None:
         shield.CfnProtection(
             self,
@@ -334,7 +352,7 @@ class Edge(Construct):
             "Health",
             health_check_config=route53.CfnHealthCheck.HealthCheckConfigProperty(
                 type="HTTPS",
-                fully_qualified_domain_name=self.distribution.distribution_domain_name,
+                fully_qualified_domain_name=self.host,
                 port=443,
                 resource_path="/ready",
                 request_interval=30,
@@ -364,14 +382,15 @@ class Edge(Construct):
             periods=3,
         )
 
-    def _acknowledge(self) -> None:
+    def _acknowledge(self, *, custom: bool) -> None:
         acknowledge(
             self.distribution,
             {
                 "AwsSolutions-CFR1": "Consumers are in several countries; tokens decide, not addresses.",
-                "AwsSolutions-CFR4": (
-                    "TLS 1.2 of 2021 is set; CloudFront's own domain, used until a custom one is given, "
-                    "ignores it."
+                **(
+                    {}
+                    if custom
+                    else {"AwsSolutions-CFR4": "TLS 1.2 of 2021 is set; CloudFront's own domain ignores it."}
                 ),
             },
         )

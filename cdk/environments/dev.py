@@ -100,5 +100,4 @@ def settings() -> Settings:
         observability=None,
         recovery=None,
         cost=Cost(monthly_usd=150, anomaly_usd=20),
-        analytics=None,
     )

@@ -67,5 +67,4 @@ def settings() -> Settings:
         observability=None,
         recovery=None,
         cost=None,
-        analytics=None,
     )

@@ -1,4 +1,4 @@
-"""Settings of what watches, guards, restores and pays: alarms, edge, cluster, recovery, cost, analytics."""
+"""Settings of what watches, guards, restores and pays: alarms, edge, cluster, recovery, cost."""
 
 from __future__ import annotations
 
@@ -67,9 +67,3 @@ class Cost(Model):
 
     monthly_usd: Annotated[int, Field(ge=1)]
     anomaly_usd: Annotated[int, Field(ge=1)]
-
-
-class Analytics(Model):
-    """Windows over the streams: by functions, or by Managed Flink."""
-
-    flink: bool

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from cdk.environments.operations import (
     Alarms,
-    Analytics,
     Cluster,
     Cost,
     Edge,
@@ -137,5 +136,4 @@ def settings() -> Settings:
         observability=Observability(trace_share=0.1, canary=True),
         recovery=Recovery(daily_days=365, vault_lock_days=35, restore_tests=True),
         cost=Cost(monthly_usd=5000, anomaly_usd=100),
-        analytics=Analytics(flink=False),
     )

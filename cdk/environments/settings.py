@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 from cdk.environments.model import COMPLIANCE_DAYS, RECOVERY_DAYS, LogRetentionDays, Model, Region
 from cdk.environments.operations import (
     Alarms,
-    Analytics,
     Cluster,
     Cost,
     Edge,
@@ -106,7 +105,6 @@ class Settings(Model):
     observability: Observability | None
     recovery: Recovery | None
     cost: Cost | None
-    analytics: Analytics | None
 
     @property
     def stem(self) -> str:
@@ -128,7 +126,7 @@ class Settings(Model):
             if not self.embedded and getattr(self, name) is None:
                 raise ValueError(f"{name}: is required outside the local twin")
         never = (*required, "release", "lake", "documents", "kafka", "search", "files", "edge", "cluster")
-        for name in (*never, "observability", "recovery", "cost", "analytics", "copies_to", "copy_of"):
+        for name in (*never, "observability", "recovery", "cost", "copies_to", "copy_of"):
             if self.embedded and getattr(self, name) is not None:
                 raise ValueError(f"{name}: the local twin brings it, or has none")
         if self.embedded and (self.caches or self.time_series.store != "rollups"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cdk.environments.operations import (
     Alarms,
-    Analytics,
     Cluster,
     Cost,
     Edge,
@@ -121,5 +120,4 @@ def settings() -> Settings:
         observability=Observability(trace_share=0.1, canary=True),
         recovery=Recovery(daily_days=14, vault_lock_days=7, restore_tests=True),
         cost=Cost(monthly_usd=1000, anomaly_usd=50),
-        analytics=Analytics(flink=False),
     )

@@ -37,6 +37,7 @@ class Operations(Construct):
                 alarms=alarms,
                 api=service.api.rest,
                 vpc=data.network.vpc,
+                domain=settings.api.domain,
             )
             if settings.edge
             else None
@@ -54,7 +55,7 @@ class Operations(Construct):
                 database=data.database.cluster,
             )
             if settings.observability.canary and edge:
-                Canary(self, "Canary", house=house, url=f"{edge.url}/ready", alarms=alarms)
+                Canary(self, "Canary", house=house, url=f"https://{edge.host}/ready", alarms=alarms)
         if settings.recovery:
             Recovery(self, "Recovery", house=house, settings=settings.recovery, alarms=alarms)
         if settings.cost:

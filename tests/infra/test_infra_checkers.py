@@ -94,15 +94,13 @@ def linted(
     environments: dict[str, Environment], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, set[str]]:
     """Rules broken by each template, and by one that asks for a database engine of the past."""
-    dead = json.loads(json.dumps(environments["dev"].templates["qis-dev-data"]))
-    for resource in dead["Resources"].values():
-        if resource["Type"] == "AWS::RDS::DBCluster":
-            resource["Properties"]["EngineVersion"] = "15.4"
+    properties = {"Engine": "aurora-postgresql", "EngineVersion": "15.4", "StorageEncrypted": True}
+    policies = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
+    cluster = {"Type": "AWS::RDS::DBCluster", "Properties": properties} | policies
     control = tmp_path_factory.mktemp("lint") / "control.template.json"
-    control.write_text(json.dumps(dead), encoding="utf-8")
+    control.write_text(json.dumps({"Resources": {"Dead": cluster}}), encoding="utf-8")
     paths = [control, *(p for e in environments.values() for p in sorted(e.outdir.glob("*.template.json")))]
-    command = [str(Path(sys.executable).parent / "cfn-lint"), "--format", "json"]
-    command += ["--ignore-checks", *LINT_ACCEPTED, "--", *map(str, paths)]
+    command = [str(Path(sys.executable).parent / "cfn-lint"), "--format", "json", "--", *map(str, paths)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     broken: dict[str, set[str]] = {path.name: set() for path in paths}
     for match in json.loads(run.stdout):
@@ -113,11 +111,13 @@ def linted(
 def test_lint_finds_nothing(linted: dict[str, set[str]]) -> None:
     found = {name: rules for name, rules in linted.items() if not name.startswith("control")}
     assert {f"{s}.template.json" for s in ("qis-local", "qis-dev-data", "qis-prod-data")} <= set(found)
-    assert set().union(*found.values()) == set()
+    broken = set().union(*found.values())
+    assert broken - set(LINT_ACCEPTED) == set()
+    assert set(LINT_ACCEPTED) - broken == set(), "accepted and not found"
 
 
 def test_lint_would_find_a_dead_engine(linted: dict[str, set[str]]) -> None:
-    assert linted["control.template.json"] == {"W3690"}
+    assert "W3690" in linted["control.template.json"]
 
 
 @pytest.mark.slow

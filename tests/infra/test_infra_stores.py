@@ -403,7 +403,31 @@ def test_each_kind_of_client_has_its_plan_and_no_key_is_in_a_template(prod: Envi
     assert list(prod.of_type("AWS::ApiGateway::ApiKey")) == []
 
 
-def test_the_custom_domain_speaks_tls_1_3(prod: Environment) -> None:
-    domain = only(prod, "AWS::ApiGateway::DomainName")["Properties"]
-    assert domain["DomainName"] == load("prod").api.domain
-    assert "TLS13_1_3" in domain["SecurityPolicy"]
+def test_the_custom_domain_is_the_front_doors_where_there_is_one(
+    environments: dict[str, Environment],
+) -> None:
+    """The API behind it answers CloudFront alone, so a domain of its own would only lead to refusals."""
+    prod, dr = environments["prod"], environments["dr"]
+    assert list(prod.of_type("AWS::ApiGateway::DomainName")) == []
+    front = only(prod, "AWS::CloudFront::Distribution")["Properties"]["DistributionConfig"]
+    assert front["Aliases"] == [load("prod").api.domain]
+    assert front["ViewerCertificate"]["MinimumProtocolVersion"].startswith("TLSv1.2_2021")
+    own = only(dr, "AWS::ApiGateway::DomainName")["Properties"]
+    assert own["DomainName"] == load("dr").api.domain
+    assert "TLS13_1_3" in own["SecurityPolicy"]
+
+
+def test_what_reaches_the_api_came_through_the_front_door(prod: Environment) -> None:
+    """Anything without the header that only CloudFront knows is blocked, and the header is a secret."""
+    acls = {r["Properties"]["Scope"]: r["Properties"] for _, r in prod.of_type("AWS::WAFv2::WebACL")}
+    guard = acls["REGIONAL"]
+    assert guard["DefaultAction"] == {"Block": {}}
+    (rule,) = guard["Rules"]
+    match = rule["Statement"]["ByteMatchStatement"]
+    assert "resolve:secretsmanager" in str(match["SearchString"])
+    front = only(prod, "AWS::CloudFront::Distribution")["Properties"]["DistributionConfig"]
+    sent = [h for o in front["Origins"] for h in o.get("OriginCustomHeaders", [])]
+    assert [(h["HeaderName"], h["HeaderValue"]) for h in sent] == [
+        (match["FieldToMatch"]["SingleHeader"]["Name"], match["SearchString"])
+    ]
+    assert "Stage" in str(only(prod, "AWS::WAFv2::WebACLAssociation")["Properties"]["ResourceArn"])
