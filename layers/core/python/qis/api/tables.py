@@ -1,9 +1,10 @@
-"""Official values as CSV: one row each, the same digits as in JSON."""
+"""Official values as CSV: one row each, the same digits as in JSON, a record as JSON in its cell."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -47,6 +48,11 @@ def csv_bytes(values: Iterable[Mapping[str, Any]]) -> bytes:
     return out.getvalue().encode("utf-8", "replace")
 
 
+def value_cell(value: object) -> object:
+    """A value in one cell: a record as compact JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def _row(value: Mapping[str, Any]) -> list[Any]:
     cause = value["restatement"]
     told = (
@@ -60,7 +66,7 @@ def _row(value: Mapping[str, Any]) -> list[Any]:
         )
     )
     return [
-        *(value[k] for k in _PLAIN),
+        *(value[k] if k != "value" else value_cell(value[k]) for k in _PLAIN),
         *(value["quality"][k] for k in SCORES),
         ";".join(value["sources"]),
         value["rules"],

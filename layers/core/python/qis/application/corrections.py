@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +14,11 @@ from qis.application.reconcile import ACTOR, Reconciler, Seed, Trigger
 from qis.domain.conflicts.resolvers import Resolver
 from qis.domain.errors import Conflict, NotFound, refuse
 from qis.domain.events import QUALITY_APPROVED, QUALITY_REJECTED, NewEvent, value_stream
+from qis.domain.kinds.record import Value
 from qis.domain.numbers import parse_decimal
-from qis.domain.reconciliation import Reference, Standings, check_proposal
+from qis.domain.reconciliation import Check, Reference, Standings, check_proposal
 from qis.domain.rules import RuleSet
-from qis.domain.series import check_text, check_value
+from qis.domain.series import Series, check_text, check_value
 from qis.domain.snap import Snap, parse_snap
 from qis.domain.value_history import SNAPSHOT_FORMAT, ValueHistory
 
@@ -79,8 +81,12 @@ class Corrections:
         if series is None:
             raise NotFound(f"series {reference_data_id} is not registered", "unknown-series")
         at = parse_snap(snap, series.semantics.snap_time)
-        number = parse_decimal(value, "value")
-        check_value(series, number)
+        right: Value
+        if series.structure is None:
+            right = parse_decimal(value, "value")
+            check_value(series, right)
+        else:
+            right = series.structure.parse(value, at)
         why = check_text(reason, "reason", 500)
         seen = self._official_version(reference_data_id, at, official_version)
         trigger = Trigger(reference_data_id, at, correlation_id, None, actor)
@@ -89,9 +95,9 @@ class Corrections:
             history: ValueHistory, rules: RuleSet, references: Sequence[Reference], _: Standings
         ) -> list[NewEvent]:
             stamp = history.next_stamp(self._overrides.now_ms(), self._overrides.origin)
-            checks = check_proposal(number, rules, references)
+            checks = _checks(series, right, at, rules, references)
             resolver = self._overrides.resolver(rules.conflict)
-            return history.restate(number, why, actor, rules, checks, seen, stamp, resolver)
+            return history.restate(right, why, actor, rules, checks, seen, stamp, resolver)
 
         return self._run(trigger, restatement)
 
@@ -172,6 +178,15 @@ class Corrections:
     def _run(self, trigger: Trigger, seed: Seed) -> dict[str, Any]:
         done = self._reconciler.run([trigger], {trigger.key: seed})
         return _answer(trigger.reference_data_id, trigger.snap, done.get(trigger.key, []))
+
+
+def _checks(
+    series: Series, right: Value, snap: Snap, rules: RuleSet, references: Sequence[Reference]
+) -> list[Check]:
+    if isinstance(right, Decimal):
+        return check_proposal(right, rules, references)
+    assert series.structure is not None
+    return series.structure.check(right, snap)
 
 
 def _trigger(issue: Issue, actor: str, correlation_id: str) -> Trigger:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from qis.domain import events as ev
-from qis.domain.numbers import decimal_text
+from qis.domain.kinds.record import short, value_json, value_text
 from qis.domain.reconciliation import chain_of
 from qis.domain.series import Series
 from qis.domain.snap import Snap
@@ -88,7 +88,7 @@ def explain(series: Series, snap: Snap, events: Sequence[ev.Event]) -> dict[str,
         "reference_data_id": series.reference_data_id,
         "snap": snap.text,
         "status": status,
-        "value": None if state.official is None else decimal_text(state.official.value),
+        "value": None if state.official is None else value_json(state.official.value),
         "explanation": " ".join(_sentences(series, snap, state, claims, decision, versions, exceptions)),
         "claims": claims,
         "decision": decision,
@@ -146,8 +146,10 @@ def _decision(events: Sequence[ev.Event]) -> dict[str, Any] | None:
         if event.type == ev.DATA_RECONCILED:
             keys = ("status", "value", "method", "confidence", "reason", "rules", "rules_version", "checks")
             chain = [ref._asdict() for ref in chain_of(event.data)]
+            fields = {"fields": event.data["fields"]} if "fields" in event.data else {}
             return {
                 **{k: event.data[k] for k in keys},
+                **fields,
                 "rules_chain": chain,
                 "weights": event.data.get("weights"),
                 "decided_at": moment_text(event.recorded_at),
@@ -232,7 +234,7 @@ def _opening(series: Series, snap: Snap, state: ValueHistory, versions: Sequence
         return f"{where} has no official value{_held(state.issue)}."
     last = versions[-1]
     return (
-        f"{where} is {f'{decimal_text(state.official.value)} {unit}'.rstrip()}, version {last['version']},"
+        f"{where} is {f'{value_text(state.official.value)} {unit}'.rstrip()}, version {last['version']},"
         f" official since {last['recorded_from']}."
     )
 
@@ -243,7 +245,7 @@ def _held(issue: OpenIssue | None) -> str:
 
 def _claims_sentence(claims: Sequence[Mapping[str, Any]]) -> str:
     told = [
-        f"{c['source']} said {c['value']}"
+        f"{c['source']} said {short(c['value'])}"
         f" ({_when(c)}{c['outcome']}{': ' + c['detail'] if c['detail'] and c['outcome'] != 'used' else ''})"
         for c in claims
     ]
@@ -273,7 +275,7 @@ def _weights_sentence(weights: Mapping[str, int]) -> str:
 
 def _restated_sentence(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return (
-        f"Version {after['version']} replaced {before['value']} by {after['value']} at"
+        f"Version {after['version']} replaced {short(before['value'])} by {short(after['value'])} at"
         f" {after['recorded_from']}, cause {after['cause']}, by {after['by']}: {after['reason']}."
     )
 
@@ -330,7 +332,7 @@ def lineage(reference_data_id: str, snap: Snap, events: Sequence[ev.Event]) -> d
         elif event.type == ev.QUALITY_APPROVED:
             approval = f"exception:{data['issue_id']}"
         elif event.type in _OFFICIAL:
-            label = f"version {data['official_version']}: {data['value']}"
+            label = f"version {data['official_version']}: {short(data['value'])}"
             graph.node(own, "official", label, event)
             graph.edge(version, own, "restated")
             if approval:
@@ -349,7 +351,7 @@ def lineage(reference_data_id: str, snap: Snap, events: Sequence[ev.Event]) -> d
 def _add_claim(graph: _Graph, event: ev.Event) -> None:
     data = event.data
     claim = f"claim:{data['claim_id']}"
-    graph.node(claim, "claim", f"{data['source']}: {data['value']}", event)
+    graph.node(claim, "claim", f"{data['source']}: {short(data['value'])}", event)
     raw = _raw(data)
     if raw is not None:
         graph.node(raw, "raw", raw, None)

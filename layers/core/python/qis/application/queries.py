@@ -6,6 +6,7 @@ the request nor ``asOf``. An answer that is ``pinned`` can never change.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from qis.application import explanation
 from qis.domain import events as ev
 from qis.domain.calendars import calendar
 from qis.domain.errors import InvalidInput, NotFound, QisError, refuse
-from qis.domain.numbers import decimal_text
+from qis.domain.kinds.record import Value, value_json
 from qis.domain.quality import window_scores
 from qis.domain.series import Semantics, Series, parse_series
 from qis.domain.snap import Snap, parse_snap
@@ -68,7 +69,7 @@ class OfficialRow:
 
     reference_data_id: str
     snap: Snap
-    value: Decimal
+    value: Value
     version: int
     recorded_from: datetime
     position: ev.Position
@@ -645,7 +646,7 @@ def official_body(row: OfficialRow, meaning: Meaning) -> dict[str, Any]:
     return {
         "reference_data_id": row.reference_data_id,
         "snap": row.snap.text,
-        "value": decimal_text(row.value),
+        "value": value_json(row.value),
         **meaning.fields,
         "status": "official",
         "version": row.version,
@@ -678,10 +679,20 @@ _ROW_BYTES = 600
 def _within_bytes(rows: list[OfficialRow]) -> list[OfficialRow]:
     size = 0
     for index, row in enumerate(rows):
-        size += _ROW_BYTES + 40 * len(row.details["sources"]) + len(row.details.get("reason", ""))
+        size += (
+            _ROW_BYTES
+            + _record_bytes(row.value)
+            + 40 * len(row.details["sources"])
+            + len(row.details.get("reason", ""))
+        )
         if size > MAX_PAGE_BYTES and index > 0:
             return rows[:index]
     return rows
+
+
+def _record_bytes(value: Value) -> int:
+    """A bound of the bytes of a record in an answer; a number is within those of every row."""
+    return 0 if isinstance(value, Decimal) else len(json.dumps(value.document))
 
 
 def expected_values(semantics: Semantics, first: Snap, until: Snap) -> int | None:
@@ -738,7 +749,7 @@ def _state_body(state: ValueState) -> dict[str, Any]:
         "reference_data_id": state.reference_data_id,
         "snap": state.snap.text,
         "status": "official" if row else _REASONS.get(state.status, "no-official-value"),
-        "value": None if row is None else decimal_text(row.value),
+        "value": None if row is None else value_json(row.value),
         "version": None if row is None else row.version,
         "recorded_from": None if row is None else explanation.moment_text(row.recorded_from),
     }

@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from uuid import UUID
 
 from qis.application.ports import (
@@ -209,7 +210,9 @@ class Reconciler:
         for stream, key in missing.items():
             found = loaded.get(stream, EMPTY)
             at, state = found.snapshot or (0, None)
-            history = ValueHistory.restore(*key, at, state).fold(found.events)
+            series = catalogue.series.get(key[0])
+            structure = None if series is None else series.structure
+            history = ValueHistory.restore(*key, at, state, structure).fold(found.events)
             if len(found.events) >= SNAPSHOT_EVERY:
                 self._store.keep_snapshot(stream, found.version, history.snapshot())
             plan.histories[key] = history
@@ -245,7 +248,9 @@ class Reconciler:
         if history.pinned is not None or (seed and history.official is not None and history.issue is None):
             assert history.official is not None
             value, status = history.official.value, Status.OFFICIAL
-        reference = None if value is None else Reference(snap, value, status is Status.OFFICIAL)
+        reference = None  # nothing is measured against a record
+        if isinstance(value, Decimal):
+            reference = Reference(snap, value, status is Status.OFFICIAL)
         left = outcome.standings or NO_STANDINGS
         decided.put(snap, status, reference, left)
         told = outcome.as_json()

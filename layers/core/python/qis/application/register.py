@@ -108,6 +108,10 @@ def _check_unchanged(before: Series, after: Series) -> None:
         raise refuse(
             "kind", after.kind.value, "semantics-fixed", f"is {Kind(before.kind).value} and stays it"
         )
+    if before.structure != after.structure:
+        raise refuse(
+            "record", after.reference_data_id, "semantics-fixed", "stays as registered; use another series"
+        )
     if before.semantics != after.semantics:
         raise refuse(
             "semantics", after.reference_data_id, "semantics-fixed", "stay as registered; use another series"

@@ -21,6 +21,7 @@ from qis.application.queries import Answer, Knowledge, Reads, pinned
 from qis.application.reconcile import Reconciler, Trigger
 from qis.domain import events as ev
 from qis.domain.errors import NotFound, refuse
+from qis.domain.kinds.record import Structure
 from qis.domain.reconciliation import Reference
 from qis.domain.rules import RuleBook, layer_json, parse_layer
 from qis.domain.rules.book import LONGEST_CHAIN, effective_json
@@ -198,7 +199,8 @@ class WhatIf:
             snaps = self._store.decided(place.series, place.first(scope), scope.until, min(left, BATCH))
             if place.course is None and snaps:
                 place.course = self._course(place.series, snaps[0])
-            for history in self._histories(place.series, snaps):
+            structure = catalogue.series[place.series].structure
+            for history in self._histories(place.series, snaps, structure):
                 assert place.course is not None
                 rules = book.rule_set(catalogue.series[place.series].rules, history.snap)
                 told = place.report.add(history, place.course.decide(history, rules))
@@ -224,12 +226,14 @@ class WhatIf:
         held = next((Reference(s, v, False) for s, v, o in found.before if not o), None)
         return Course(official, held, found.standings)
 
-    def _histories(self, id_: str, snaps: Sequence[Snap]) -> Iterator[ValueHistory]:
+    def _histories(
+        self, id_: str, snaps: Sequence[Snap], structure: Structure | None
+    ) -> Iterator[ValueHistory]:
         loaded = self._store.load_recent([ev.value_stream(id_, s.text) for s in snaps], SNAPSHOT_FORMAT)
         for snap in snaps:
             found = loaded.get(ev.value_stream(id_, snap.text), EMPTY)
             at, state = found.snapshot or (0, None)
-            yield ValueHistory.restore(id_, snap, at, state).fold(found.events)
+            yield ValueHistory.restore(id_, snap, at, state, structure).fold(found.events)
 
 
 @dataclass(slots=True)

@@ -111,11 +111,13 @@ def _told(out: Console, done: Mapping[str, Any]) -> None:
 
 
 def _sentence(event: Mapping[str, Any]) -> list[str | tuple[str, str]]:
+    from qis.cli.render import in_short
+
     match event["type"]:
         case "DataPublished":
             return [
                 ("published ", "green"),
-                (event["value"], "bold"),
+                (in_short(event["value"]), "bold"),
                 f", version {event['official_version']}",
             ]
         case "DataRestated":
@@ -125,5 +127,5 @@ def _sentence(event: Mapping[str, Any]) -> list[str | tuple[str, str]]:
             held = f" as exception {event['issue_id']}: {event['reason']}"
             return [("held for a second person", "yellow"), held]
         case _:
-            told = ", ".join(f"{k} {v}" for k, v in event.items() if k != "type")
+            told = ", ".join(f"{k} {in_short(v)}" for k, v in event.items() if k != "type")
             return [event["type"], f": {told}" if told else ""]

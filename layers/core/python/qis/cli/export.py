@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qis.api.tables import csv_bytes
+from qis.api.tables import csv_bytes, value_cell
 from qis.cli.failures import failure
 from qis.domain.numbers import MAX_DIGITS, MAX_SCALE
 from qis.domain.snap import parse_instant
@@ -94,6 +94,7 @@ def _schema() -> pa.Schema:
             ("reference_data_id", pa.string()),
             ("snap", pa.timestamp("ns", "UTC")),
             ("value", number),
+            ("record", pa.string()),
             *((n, pa.string()) for n in TEXTS if n not in ("reference_data_id", "rules", "basis")),
             ("version", pa.int32()),
             ("recorded_from", pa.timestamp("us", "UTC")),
@@ -134,7 +135,9 @@ def _cell(value: Value, name: str) -> Any:
         return datetime.fromisoformat(value["recorded_from"])
     if name in SCORES:
         return _decimal(value["quality"][name])
-    if name in ("value", "confidence"):
+    if name in ("value", "record"):
+        return _said(value["value"], name)
+    if name == "confidence":
         return _decimal(value[name])
     cause = value["restatement"]
     match name:
@@ -143,9 +146,17 @@ def _cell(value: Value, name: str) -> Any:
         case "restated_by":
             return None if cause is None else cause["restated_by"]
         case "value_before":
-            return None if cause is None else _decimal(cause["before"]["value"])
+            return None if cause is None else _said(cause["before"]["value"], "value")
         case _:
             return value[name]
+
+
+def _said(value: object, column: str) -> Decimal | str | None:
+    """A number goes into its own column, a record as compact JSON into another; its digest into neither."""
+    if isinstance(value, str):
+        is_number = column == "value" and not value.startswith("record:")
+        return Decimal(value) if is_number else None
+    return None if column == "value" else str(value_cell(value))
 
 
 def _decimal(text: str | None) -> Decimal | None:

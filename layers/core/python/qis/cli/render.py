@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -80,10 +81,12 @@ def official(out: Console, value: Row) -> None:
     line(
         out,
         "  ",
-        (value["value"], "bold green"),
+        (in_short(value["value"]), "bold green"),
         f" {unit_of(value)}",
         (f"   version {value['version']}, official since {value['recorded_from']}", "dim"),
     )
+    if not isinstance(value["value"], str):
+        out.print(Text(json.dumps(value["value"], indent=2, ensure_ascii=False)))
     by = f"by {value['method']} from {', '.join(value['sources']) or 'a person'}"
     sure = "" if value["confidence"] is None else f", confidence {value['confidence']}"
     line(out, f"  {by}{sure}", (f"   rules {value['rules']} v{value['rules_version']}", "dim"))
@@ -113,7 +116,7 @@ def history(out: Console, values: Sequence[Row]) -> None:
         (
             (
                 v["snap"],
-                v["value"],
+                in_short(v["value"]),
                 unit_of(v),
                 v["version"],
                 ", ".join(v["sources"]),
@@ -134,7 +137,7 @@ def story(out: Console, told: Row) -> None:
     line(
         out,
         "  ",
-        (told["value"] or "no official value", style),
+        ("no official value" if told["value"] is None else in_short(told["value"]), style),
         "" if official_now else f"  {told['status']}",
     )
     out.print()
@@ -147,7 +150,7 @@ def story(out: Console, told: Row) -> None:
             (
                 (
                     c["source"],
-                    c["value"],
+                    in_short(c["value"]),
                     seconds(c["received_at"] or c["recorded_at"]),
                     Text(c["outcome"], OUTCOME_STYLE.get(c["outcome"], "red")),
                     c["detail"],
@@ -166,7 +169,7 @@ def story(out: Console, told: Row) -> None:
             (
                 (
                     v["version"],
-                    v["value"],
+                    in_short(v["value"]),
                     seconds(v["recorded_from"]),
                     v["cause"] or "first",
                     v["by"],
@@ -182,7 +185,7 @@ def story(out: Console, told: Row) -> None:
             out,
             ("item", "status", "kind", "proposed", "reason", "closed by"),
             (
-                (e["item"], e["status"], e["kind"], e["proposed"], e["reason"], e["closed_by"])
+                (e["item"], e["status"], e["kind"], in_short(e["proposed"]), e["reason"], e["closed_by"])
                 for e in told["exceptions"]
             ),
             numbers="proposed",
@@ -197,6 +200,8 @@ def _decision(out: Console, decision: Row) -> None:
         out,
         (f"rules {decision['rules']} version {decision['rules_version']}, {decision['decided_at']}", "dim"),
     )
+    if decision.get("fields"):
+        _fields_of_record(out, decision["fields"])
     if decision["checks"]:
         table(
             out,
@@ -215,6 +220,37 @@ def _decision(out: Console, decision: Row) -> None:
         )
 
 
+def in_short(value: Any) -> Any:
+    """A value as one reads it in a line: of a record how much it holds, which its document says in full."""
+    if not isinstance(value, Mapping):
+        return value
+    listed = [f"{len(v)} {k}" for k, v in value.items() if isinstance(v, list)]
+    return ", ".join(listed) or str(value.get("event_id") or f"{len(value)} fields")
+
+
+def _fields_of_record(out: Console, fields: Row) -> None:
+    """Which sources gave which field of a record, where not all gave it alike."""
+    line(out, f"{fields['unanimous']} of {fields['count']} fields are unanimous")
+    if fields["told"]:
+        table(
+            out,
+            ("field", "value", "from", "others", "why"),
+            (
+                (
+                    f["field"],
+                    f["value"],
+                    ", ".join(f["sources"]),
+                    ", ".join(f"{source} {said}" for source, said in f["others"].items()),
+                    f["reason"],
+                )
+                for f in fields["told"]
+            ),
+            numbers="value",
+        )
+    if fields["untold"]:
+        line(out, f"and {fields['untold']} more")
+
+
 def seconds(moment: str | None) -> str | None:
     """A moment cut to seconds, for tables; the exact one is in the JSON document."""
     return None if moment is None else moment.partition(".")[0].rstrip("Z") + "Z"
@@ -228,7 +264,7 @@ def _heading(out: Console, text: str) -> None:
 def exceptions(out: Console, items: Sequence[Row]) -> None:
     """The four-eyes queue, two lines each, so that identifiers stay in one piece on a narrow terminal."""
     for e in items:
-        proposed = "" if e["proposed"] is None else f"  proposes {e['proposed']}"
+        proposed = "" if e["proposed"] is None else f"  proposes {in_short(e['proposed'])}"
         line(
             out,
             (e["item"], "bold"),

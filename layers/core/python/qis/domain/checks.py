@@ -38,7 +38,9 @@ class Check:
     active: bool
 
     def applies(self, series: Series) -> bool:
-        """Whether it speaks of this series."""
+        """Whether it speaks of this series: of numbers, whatever else it names."""
+        if series.structure is not None:
+            return False
         if self.kinds and series.kind not in self.kinds:
             return False
         return any(fnmatchcase(series.reference_data_id, pattern) for pattern in self.series)

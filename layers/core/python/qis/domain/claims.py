@@ -10,12 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Context, Decimal
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from qis.domain.errors import InvalidInput, refuse
+from qis.domain.kinds.record import Record, Structure, Value, stored_value, value_json
 from qis.domain.numbers import MAX_DIGITS, decimal_text, parse_decimal
 from qis.domain.series import Series, check_currency, check_fields, check_id, check_slug, check_value
 from qis.domain.snap import Snap, parse_instant, parse_snap
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    V = TypeVar("V", covariant=True, bound=Value, default=Decimal)
+else:  # at run time nothing asks for the default
+    from typing import TypeVar
+
+    V = TypeVar("V", covariant=True)
 
 REQUIRED = frozenset({"snap", "reference_data_id", "source", "value"})
 OPTIONAL = frozenset(
@@ -26,15 +36,16 @@ _EVERY_DIGIT = Context(prec=MAX_DIGITS)
 """The default context rounds to 28 digits, and would make one claim of two."""
 
 
-class Claim(NamedTuple):
-    """A validated claim. ``received_at`` is when the collector had it from the provider."""
+class Claim(NamedTuple, Generic[V]):
+    """A validated claim of a number, or of a record. ``received_at`` is when the collector had it from the
+    provider."""
 
     claim_id: str
     """32 hexadecimal digits."""
     reference_data_id: str
     snap: Snap
     source: str
-    value: Decimal
+    value: V
     volume: Decimal | None
     received_at: Snap | None
 
@@ -50,7 +61,7 @@ class Claim(NamedTuple):
             "reference_data_id": self.reference_data_id,
             "snap": self.snap.text,
             "source": self.source,
-            "value": decimal_text(self.value),
+            "value": value_json(self.value),
         }
         if self.volume is not None:
             body["volume"] = decimal_text(self.volume)
@@ -59,25 +70,29 @@ class Claim(NamedTuple):
         return body
 
     @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> Claim:
+    def from_json(cls, body: Mapping[str, Any], structure: Structure | None = None) -> Claim[Any]:
         """The claim in a stored ``DataIngested`` event."""
         volume, received = body.get("volume"), body.get("received_at")
-        return cls(
+        snap = parse_instant(body["snap"], "snap")
+        return Claim(
             claim_id=body["claim_id"],
             reference_data_id=body["reference_data_id"],
-            snap=parse_instant(body["snap"], "snap"),
+            snap=snap,
             source=body["source"],
-            value=Decimal(body["value"]),
+            value=stored_value(body["value"], structure, snap),
             volume=None if volume is None else Decimal(volume),
             received_at=None if received is None else parse_instant(received, "received_at"),
         )
 
 
 def claim_identity(
-    reference_data_id: str, snap: Snap, source: str, value: Decimal, received_at: Snap | None
+    reference_data_id: str, snap: Snap, source: str, value: Value, received_at: Snap | None
 ) -> str:
     """Identity by content. ``1.10`` and ``1.1`` are the same claim: the number is, the digits are not."""
-    number = format(value.normalize(_EVERY_DIGIT), "f") if value else "0"  # also for -0 and 0.00
+    if isinstance(value, Record):
+        number = value.digest
+    else:
+        number = format(value.normalize(_EVERY_DIGIT), "f") if value else "0"  # also for -0 and 0.00
     received = received_at.ns if received_at else ""
     text = f"{reference_data_id}\n{snap.ns}\n{source}\n{number}\n{received}"
     identity = _IDENTITY.copy()
@@ -88,7 +103,7 @@ def claim_identity(
 _IDENTITY = blake2b(digest_size=16, person=b"qis-claim-v1")
 
 
-def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping[str, bool]) -> Claim:
+def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping[str, bool]) -> Claim[Any]:
     """A claim as decoded from the wire, against the registered series and sources.
 
     Args:
@@ -98,7 +113,8 @@ def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping
 
     Raises:
         InvalidInput: naming field, value and rule: unknown field, unknown series or source, naive time,
-            wrong snap time, wrong currency or unit, not a finite decimal, too many digits, wrong sign.
+            wrong snap time, wrong currency or unit, not a finite decimal, too many digits, wrong sign;
+            of a record every field that breaks a rule of its kind.
     """
     body = _known_fields(given)
     named, source = body["reference_data_id"], body["source"]
@@ -118,9 +134,14 @@ def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping
         raise refuse(
             "attribute", attribute, "series-attribute", f"the series has {semantics.attribute or 'none'}"
         )
-    value = parse_decimal(body["value"], "value")
-    check_value(series, value)
-    snap = parse_snap(body["snap"], semantics.snap_time)
+    value: Value
+    if series.structure is None:
+        value = parse_decimal(body["value"], "value")
+        check_value(series, value)
+        snap = parse_snap(body["snap"], semantics.snap_time)
+    else:
+        snap = parse_snap(body["snap"], semantics.snap_time)
+        value = series.structure.parse(body["value"], snap)
     volume, received = body.get("volume"), body.get("received_at")
     received_at = None if received is None else parse_instant(received, "received_at")
     return Claim(

@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
-from qis.domain.claims import Claim
+from qis.domain.claims import Claim, V
 from qis.domain.fusion.consensus import Terms
 from qis.domain.fusion.items import Claimed, Item, Verdict
 from qis.domain.fusion.learned import KIND, Learned, memory_of
 from qis.domain.fusion.methods import Settings, decide
+from qis.domain.kinds.record import Value, value_json, value_text
 from qis.domain.numbers import decimal_text
 from qis.domain.rules import Band, Exclusion, Fallback, LayerRef, RuleSet, median
 from qis.domain.rules.methods import LEARNING, MEDIAN, PRECEDENCE
@@ -45,10 +46,10 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Generic[V]):
     """A claim that does not carry the decision, and why."""
 
-    claim: Claim
+    claim: Claim[V]
     rule: str
     """``withdrawn-by-operator``, ``superseded``, ``stale``, ``out-of-range``, ``excluded-source``, ``copy``,
     ``below-quorum``, ``outside-tolerance``; of learning methods ``outvoted``, ``no-volume``."""
@@ -103,16 +104,16 @@ def standings_of(body: Mapping[str, Any]) -> Standings:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Generic[V]):
     """What reconciliation came to."""
 
     status: Status
-    value: Decimal | None
+    value: V | None
     method: str
     confidence: Decimal | None
     reason: str
-    used: tuple[Claim, ...]
-    rejected: tuple[Rejected, ...]
+    used: tuple[Claim[V], ...]
+    rejected: tuple[Rejected[V], ...]
     checks: tuple[Check, ...]
     chain: tuple[LayerRef, ...]
     """The versions of the rule documents that decided, in order of resolution."""
@@ -120,12 +121,14 @@ class Decision:
     """Of the sources after this snap; ``None`` where the rules exclude nobody."""
     weights: Mapping[str, int] | None = None
     """Of the claims in the vote of a learning method, by source, in thousandths of a nat."""
+    fields: Mapping[str, Any] | None = None
+    """Of a record: which sources gave which field and why; see ``qis.domain.kinds.fusing``."""
 
     def as_json(self) -> dict[str, Any]:
         """The decision's part of a ``DataReconciled`` event."""
         body: dict[str, Any] = {
             "status": self.status.value,
-            "value": None if self.value is None else decimal_text(self.value),
+            "value": None if self.value is None else value_json(self.value),
             "method": self.method,
             "confidence": None if self.confidence is None else decimal_text(self.confidence),
             "reason": self.reason,
@@ -143,6 +146,8 @@ class Decision:
             body["weights"] = {s: self.weights[s] for s in sorted(self.weights)}
         if self.standings is not None:
             body["standings"] = {s: list(self.standings[s]) for s in sorted(self.standings)}
+        if self.fields is not None:
+            body["fields"] = self.fields
         return body
 
 
@@ -152,8 +157,8 @@ def chain_of(body: Mapping[str, Any]) -> tuple[LayerRef, ...]:
     return tuple(LayerRef(ref["rules"], ref["version"]) for ref in refs)
 
 
-def _claim_ref(claim: Claim) -> dict[str, str]:
-    return {"source": claim.source, "claim_id": claim.claim_id, "value": decimal_text(claim.value)}
+def _claim_ref(claim: Claim[Value]) -> dict[str, str]:
+    return {"source": claim.source, "claim_id": claim.claim_id, "value": value_text(claim.value)}
 
 
 def agrees(a: Decimal, b: Decimal, tolerance: Decimal) -> bool:
@@ -264,12 +269,21 @@ def _decision(
     )
 
 
+def voters_of(
+    claims: Iterable[Claim[V]], rules: RuleSet, withdrawn: Collection[str], standings: Standings
+) -> tuple[list[Claim[V]], list[Rejected[V]]]:
+    """The claims that vote, best source first; and those that do not, with reasons."""
+    newest, rejected = _newest(claims, rules, withdrawn)
+    usable, silent = _voters(newest, rules, standings)
+    return usable, rejected + silent
+
+
 def _newest(
-    claims: Iterable[Claim], rules: RuleSet, withdrawn: Collection[str]
-) -> tuple[list[Claim], list[Rejected]]:
+    claims: Iterable[Claim[V]], rules: RuleSet, withdrawn: Collection[str]
+) -> tuple[list[Claim[V]], list[Rejected[V]]]:
     """The last claim of each source that passes the rules, best source first; and the rest with reasons."""
-    rejected: list[Rejected] = []
-    newest: dict[str, Claim] = {}
+    rejected: list[Rejected[V]] = []
+    newest: dict[str, Claim[V]] = {}
     for claim in sorted(claims, key=lambda c: c.order):
         refusal = _refusal(claim, rules, withdrawn)
         if refusal is not None:
@@ -284,15 +298,15 @@ def _newest(
 
 
 def _voters(
-    newest: Sequence[Claim], rules: RuleSet, standings: Standings
-) -> tuple[list[Claim], list[Rejected]]:
+    newest: Sequence[Claim[V]], rules: RuleSet, standings: Standings
+) -> tuple[list[Claim[V]], list[Rejected[V]]]:
     """Of claims in order of rank, those that vote; and those that do not, with reasons."""
     if rules.exclusion is None and not rules.copy_groups:
         return list(newest), []
     group_of = {source: group for group in rules.copy_groups for source in group}
     speaker: dict[tuple[str, ...], str] = {}
-    voters: list[Claim] = []
-    silent: list[Rejected] = []
+    voters: list[Claim[V]] = []
+    silent: list[Rejected[V]] = []
     for claim in newest:
         group = group_of.get(claim.source)
         if rules.exclusion is not None and standings.get(claim.source, _CLEAR).excluded:
@@ -334,7 +348,7 @@ def _judged(
     return {source: found for source, found in after.items() if found != _CLEAR}
 
 
-def _refusal(claim: Claim, rules: RuleSet, withdrawn: Collection[str]) -> Rejected | None:
+def _refusal(claim: Claim[V], rules: RuleSet, withdrawn: Collection[str]) -> Rejected[V] | None:
     if claim.claim_id in withdrawn:
         return Rejected(claim, "withdrawn-by-operator", "rejected in the exception queue")
     if rules.max_staleness is not None and claim.received_at is not None:
@@ -342,7 +356,8 @@ def _refusal(claim: Claim, rules: RuleSet, withdrawn: Collection[str]) -> Reject
         if age > rules.max_staleness.total_seconds() * NANOS:
             return Rejected(claim, "stale", f"received {age // NANOS} s before the snap")
     low, high = rules.range
-    if (low is not None and claim.value < low) or (high is not None and claim.value > high):
+    number: Any = claim.value  # a number: the rules of records have no range
+    if (low is not None and number < low) or (high is not None and number > high):
         return Rejected(claim, "out-of-range", f"outside [{low}, {high}]")
     return None
 

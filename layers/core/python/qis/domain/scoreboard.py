@@ -67,7 +67,7 @@ class ValueState:
     values: dict[str, str] = field(default_factory=dict)
     """Of the last decision: what each source said that was not refused."""
     official: str | None = None
-    """The official value."""
+    """The official value where it is a number: from a record nothing has a distance."""
 
     def apply(
         self, type_: str, data: ev.Data, expected: Iterable[str], timely_within: timedelta | None
@@ -97,7 +97,8 @@ class ValueState:
                 if self.said.get(c["source"], (None, False))[1] and c.get("rule") != "superseded"
             }
         else:
-            self.quality, self.official = data["quality"], data["value"]
+            self.quality, value = data["quality"], data["value"]
+            self.official = value if isinstance(value, str) else None
 
     def contribution(self) -> dict[str, Tally]:
         """What it adds to the sums, by source."""

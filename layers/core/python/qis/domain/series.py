@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from datetime import time
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qis.domain.errors import InvalidInput, Violation, refuse, shown
 from qis.domain.snap import SnapTime, zone_of
+
+if TYPE_CHECKING:
+    from qis.domain.kinds.record import Structure
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,127}", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}|[A-Z0-9]{2,10}", re.ASCII)
@@ -24,13 +27,26 @@ _CLOCK = re.compile(r"\d\d:\d\d(:\d\d)?", re.ASCII)
 
 
 class Kind(StrEnum):
-    """What the number is."""
+    """What the value is: a number, or one of the records of ``qis.domain.kinds``."""
 
     PRICE = "price"
     FX_RATE = "fx_rate"
     INDEX_LEVEL = "index_level"
     RATE = "rate"
     VOLUME = "volume"
+    OPTIONS_CHAIN = "options_chain"
+    CORPORATE_ACTION = "corporate_action"
+    CURVE = "curve"
+    MATRIX = "matrix"
+    JSON = "json"
+
+    @property
+    def structured(self) -> bool:
+        """Whether a value is a record, not a number."""
+        return self in _STRUCTURED
+
+
+_STRUCTURED = frozenset({Kind.OPTIONS_CHAIN, Kind.CORPORATE_ACTION, Kind.CURVE, Kind.MATRIX, Kind.JSON})
 
 
 class Timing(StrEnum):
@@ -71,10 +87,14 @@ class Series:
     semantics: Semantics
     rules: str
     """Name of the rule set that reconciles it."""
+    structure: Structure | None = None
+    """Structure of its records; ``None``: its values are numbers."""
 
     def as_json(self) -> dict[str, Any]:
         s = self.semantics
+        record = {} if self.structure is None else {"record": self.structure.as_json()}
         return {
+            **record,
             "reference_data_id": self.reference_data_id,
             "name": self.name,
             "kind": self.kind.value,
@@ -187,7 +207,7 @@ def parse_series(given: object) -> Series:
     Raises:
         InvalidInput: naming each field and rule.
     """
-    body = check_fields(given, "", {"reference_data_id", "name", "kind", "semantics", "rules"}, set())
+    body = check_fields(given, "", {"reference_data_id", "name", "kind", "semantics", "rules"}, {"record"})
     kind = Kind(check_choice(body["kind"], "kind", tuple(Kind)))
     return Series(
         reference_data_id=check_id(body["reference_data_id"]),
@@ -195,7 +215,20 @@ def parse_series(given: object) -> Series:
         kind=kind,
         semantics=_parse_semantics(body["semantics"], kind),
         rules=check_slug(body["rules"], "rules"),
+        structure=_parse_record(body.get("record"), kind),
     )
+
+
+def _parse_record(given: object, kind: Kind) -> Structure | None:
+    if not kind.structured:
+        if given is not None:
+            raise refuse("record", given, "no-record", f"a {kind.value} is a number")
+        return None
+    if given is None:
+        raise refuse("record", "", "required", f"is required for kind {kind.value}")
+    from qis.domain.kinds.structures import parse_structure  # read only where a series has records
+
+    return parse_structure(kind, given)
 
 
 def _parse_semantics(given: object, kind: Kind) -> Semantics:
@@ -216,12 +249,12 @@ def _parse_semantics(given: object, kind: Kind) -> Semantics:
         return check_currency(value, f"{where}.{name}")
 
     unit = body.get("unit")
-    if unit is None and kind in (Kind.VOLUME, Kind.RATE):
+    if unit is None and kind in (Kind.VOLUME, Kind.RATE, Kind.CURVE, Kind.MATRIX):
         raise refuse(f"{where}.unit", "", "required", f"is required for a {kind.value}")
     calendar = body.get("calendar")
     return Semantics(
         price_type=check_slug(body["price_type"], f"{where}.price_type"),
-        currency=currency("currency", kind in (Kind.PRICE, Kind.FX_RATE)),
+        currency=currency("currency", kind in (Kind.PRICE, Kind.FX_RATE, Kind.OPTIONS_CHAIN)),
         base_currency=currency("base_currency", kind is Kind.FX_RATE),
         unit=None if unit is None else check_text(unit, f"{where}.unit", 32),
         snap_time=_parse_snap_time(body.get("snap_time"), body.get("snap_zone")),

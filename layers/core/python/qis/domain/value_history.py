@@ -19,6 +19,7 @@ from qis.domain.conflicts.registers import Override, siblings
 from qis.domain.conflicts.resolvers import Resolver, keep_siblings
 from qis.domain.durations import duration_text
 from qis.domain.errors import Conflict, FourEyes
+from qis.domain.kinds.record import Structure, Value, stored_value, value_json, value_text
 from qis.domain.numbers import decimal_text
 from qis.domain.quality import Scores, value_scores
 from qis.domain.reconciliation import (
@@ -52,7 +53,7 @@ REASON_RULES = "rules"
 class Official:
     """The current official value."""
 
-    value: Decimal
+    value: Value
     version: int
     quality: dict[str, Any]
 
@@ -62,7 +63,7 @@ class OpenIssue:
     """A value waiting in the exception queue."""
 
     issue_id: UUID
-    proposed: Decimal | None
+    proposed: Value | None
     claim_ids: tuple[str, ...]
     submitters: tuple[str, ...]
     kind: str
@@ -80,14 +81,14 @@ class ValueHistory:
     reference_data_id: str
     snap: Snap
     version: int = 0
-    claims: dict[str, Claim] = field(default_factory=dict)
+    claims: dict[str, Claim[Any]] = field(default_factory=dict)
     submitters: dict[str, str] = field(default_factory=dict)
     decision: ev.Data | None = None
     official: Official | None = None
     issue: OpenIssue | None = None
     withdrawn: set[str] = field(default_factory=set)
-    approved: set[Decimal] = field(default_factory=set)
-    pinned: Decimal | None = None
+    approved: set[Value] = field(default_factory=set)
+    pinned: Value | None = None
     """Value set by a restatement of a person; later claims are recorded and do not replace it."""
     clocks: dict[int, VectorClock] = field(default_factory=dict)
     """What each official version rests on, by its number."""
@@ -95,6 +96,8 @@ class ValueHistory:
     """The last version that was set with a stamp, if it still is the official one."""
     learned_at: datetime | None = None
     """When the newest claim was recorded."""
+    structure: Structure | None = None
+    """Of the series' records, where it has them and decisions are to be made on them."""
 
     @property
     def stream(self) -> str:
@@ -118,40 +121,51 @@ class ValueHistory:
             "decision": self.decision,
             "official": None
             if official is None
-            else [decimal_text(official.value), official.version, official.quality],
+            else [value_json(official.value), official.version, official.quality],
             "issue": None if issue is None else _issue_json(issue),
             "withdrawn": sorted(self.withdrawn),
-            "approved": sorted(decimal_text(v) for v in self.approved),
-            "pinned": None if self.pinned is None else decimal_text(self.pinned),
+            "approved": [value_json(v) for v in sorted(self.approved, key=value_text)],
+            "pinned": None if self.pinned is None else value_json(self.pinned),
             "clocks": {str(v): dict(c) for v, c in self.clocks.items()},
             "override": None if self.override is None else self.override.as_json(),
             "learned_at": None if self.learned_at is None else self.learned_at.isoformat(),
         }
 
     @classmethod
-    def restore(cls, reference_data_id: str, snap: Snap, version: int, state: ev.Data | None) -> ValueHistory:
+    def restore(
+        cls,
+        reference_data_id: str,
+        snap: Snap,
+        version: int,
+        state: ev.Data | None,
+        structure: Structure | None = None,
+    ) -> ValueHistory:
         """The state after ``version`` events; the empty one where there is no snapshot."""
-        history = cls(reference_data_id, snap, version)
+        history = cls(reference_data_id, snap, version, structure=structure)
         if state is None:
             return history
         for body in state["claims"]:
-            claim = Claim.from_json(body)
+            claim = Claim.from_json(body, structure)
             history.claims[claim.claim_id] = claim
             history.submitters[claim.claim_id] = body["submitter"]
         history.decision = state["decision"]
         if state["official"] is not None:
             value, official_version, quality = state["official"]
-            history.official = Official(Decimal(value), official_version, quality)
+            history.official = Official(history._value(value), official_version, quality)
         if state["issue"] is not None:
-            history.issue = _issue_of(state["issue"])
+            history.issue = _issue_of(history, state["issue"])
         history.withdrawn = set(state["withdrawn"])
-        history.approved = {Decimal(v) for v in state["approved"]}
-        history.pinned = None if state["pinned"] is None else Decimal(state["pinned"])
+        history.approved = {history._value(v) for v in state["approved"]}
+        history.pinned = None if state["pinned"] is None else history._value(state["pinned"])
         history.clocks = {int(v): VectorClock(c) for v, c in state["clocks"].items()}
-        history.override = None if state["override"] is None else Override.of(state["override"])
+        override = state["override"]
+        history.override = None if override is None else Override.of(override, history._value)
         learned_at = state["learned_at"]
         history.learned_at = None if learned_at is None else datetime.fromisoformat(learned_at)
         return history
+
+    def _value(self, body: Any) -> Value:
+        return stored_value(body, self.structure, self.snap)
 
     # decisions -----------------------------------------------------------------------------------
 
@@ -162,14 +176,14 @@ class ValueHistory:
         standings: Standings = NO_STANDINGS,
         *,
         by_policy: bool = True,
-    ) -> Decision:
+    ) -> Decision[Any]:
         """The decision on the claims as they are now, with what people decided on them.
 
         Args:
             by_policy: whether the rules' restatement policy says which changes of the official value wait
                 for a person.
         """
-        decision = reconcile(self.claims.values(), rules, references, self.withdrawn, standings)
+        decision = self._decide(rules, references, standings)
         if decision.status is Status.SUSPECT and decision.value in self.approved:
             return replace(decision, status=Status.OFFICIAL, reason="approved in the exception queue")
         if by_policy and decision.status is Status.OFFICIAL and decision.value not in self.approved:
@@ -191,7 +205,7 @@ class ValueHistory:
         references: Sequence[Reference],
         standings: Standings = NO_STANDINGS,
         cause: str = REASON_LATE,
-    ) -> tuple[Decision, list[ev.NewEvent]]:
+    ) -> tuple[Decision[Any], list[ev.NewEvent]]:
         """Decide again on the claims as they are now.
 
         Returns:
@@ -202,7 +216,7 @@ class ValueHistory:
         if self.decision is not None and _same(self.decision, body):
             return decision, []
         if self.pinned is not None:
-            body["pinned"] = decimal_text(self.pinned)
+            body["pinned"] = value_json(self.pinned)
         out = [ev.NewEvent(ev.DATA_RECONCILED, {**self._subject(), **body})]
         if decision.status is Status.OFFICIAL:
             if self.issue is not None and self.issue.kind == "suspect":
@@ -213,7 +227,15 @@ class ValueHistory:
             out += self._hold(decision)
         return decision, out
 
-    def _late(self, decision: Decision, policy: RestatementPolicy | None) -> list[Check]:
+    def _decide(self, rules: RuleSet, references: Sequence[Reference], standings: Standings) -> Decision[Any]:
+        claims = self.claims.values()
+        if self.structure is None:
+            return reconcile(claims, rules, references, self.withdrawn, standings)
+        from qis.domain.kinds.fusing import reconcile_records  # read only where a series has records
+
+        return reconcile_records(claims, self.structure, rules, self.withdrawn, standings)
+
+    def _late(self, decision: Decision[Any], policy: RestatementPolicy | None) -> list[Check]:
         """Why a change of the official value is not made without a person; empty where it is."""
         if policy is None or self.official is None or self.pinned is not None:
             return []
@@ -225,17 +247,19 @@ class ValueHistory:
         if policy.window is not None and self.learned_at is not None:
             delay = timedelta(seconds=(Snap.of(self.learned_at).ns - self.snap.ns) // NANOS)
             if delay > policy.window:
-                detail = f"would change {decimal_text(before)}, {delay} after the snap"
+                detail = f"would change {value_text(before)}, {delay} after the snap"
                 limit = duration_text(policy.window) or ""
                 failed.append(Check("restatement-window", False, duration_text(delay) or "", limit, detail))
-        if policy.materiality is not None and policy.materiality.at(()).holds(before, after):
+        if policy.materiality is None or not isinstance(before, Decimal):
+            return failed  # of records no change is too small
+        if policy.materiality.at(()).holds(before, after):
             moved = decimal_text(distance(after, before))
             detail = f"changes {decimal_text(before)} to {decimal_text(after)} only, by {moved}"
             failed.append(Check("materiality", False, moved, str(policy.materiality.as_json()), detail))
         return failed
 
     def _publish(
-        self, decision: Decision, rules: RuleSet, cause: str, reason: str, by: str
+        self, decision: Decision[Any], rules: RuleSet, cause: str, reason: str, by: str
     ) -> list[ev.NewEvent]:
         """The publication of ``decision``, or nothing where it is already the official value."""
         assert decision.value is not None
@@ -254,29 +278,29 @@ class ValueHistory:
 
     def _official_event(
         self,
-        value: Decimal,
+        value: Value,
         scores: Scores,
         details: dict[str, Any],
         cause: str,
         reason: str,
         by: str,
     ) -> ev.NewEvent:
-        body = {"value": decimal_text(value), "quality": scores.as_json(), **details}
+        body = {"value": value_json(value), "quality": scores.as_json(), **details}
         before = self.official
         if before is None:
             return self._event(ev.DATA_PUBLISHED, official_version=1, **body)
         return self._event(
             ev.DATA_RESTATED,
             official_version=before.version + 1,
-            before={"value": decimal_text(before.value), "official_version": before.version},
-            after={"value": decimal_text(value), "official_version": before.version + 1},
+            before={"value": value_text(before.value), "official_version": before.version},
+            after={"value": value_text(value), "official_version": before.version + 1},
             cause=cause,
             reason=reason,
             restated_by=by,
             **body,
         )
 
-    def _hold(self, decision: Decision) -> list[ev.NewEvent]:
+    def _hold(self, decision: Decision[Any]) -> list[ev.NewEvent]:
         out: list[ev.NewEvent] = []
         if self.issue is not None:
             if self.issue.kind != "suspect" or self.issue.proposed == decision.value:
@@ -290,7 +314,7 @@ class ValueHistory:
                 issue_id=str(self._issue_id(len(out) + 1)),
                 kind="suspect",
                 gate=True,
-                proposed=None if decision.value is None else decimal_text(decision.value),
+                proposed=None if decision.value is None else value_json(decision.value),
                 claim_ids=[c.claim_id for c in decision.used],
                 checks=[c.as_json() for c in decision.checks],
                 sources=sorted({c.source for c in decision.used}),
@@ -307,7 +331,7 @@ class ValueHistory:
 
     def restate(
         self,
-        value: Decimal,
+        value: Value,
         reason: str,
         by: str,
         rules: RuleSet,
@@ -333,7 +357,7 @@ class ValueHistory:
         if self.official is None:
             raise Conflict("there is no official value to restate")
         if self.official.value == value:
-            raise Conflict(f"the official value is already {decimal_text(value)}")
+            raise Conflict(f"the official value is already {value_text(value)}")
         if self.issue is not None and self.issue.kind == "restatement":
             raise Conflict(f"restatement {self.issue.issue_id} is waiting for approval")
         mine = self._override(value, reason, by, seen, stamp)
@@ -350,7 +374,7 @@ class ValueHistory:
                 issue_id=str(self._issue_id(len(out))),
                 kind="restatement",
                 gate=True,
-                proposed=decimal_text(value),
+                proposed=value_json(value),
                 claim_ids=[],
                 checks=[c.as_json() for c in checks],
                 submitters=[by],
@@ -360,7 +384,7 @@ class ValueHistory:
         return out
 
     def _override(
-        self, value: Decimal, reason: str, by: str, seen: int | None, stamp: HybridTime | None
+        self, value: Value, reason: str, by: str, seen: int | None, stamp: HybridTime | None
     ) -> Override:
         assert self.official is not None
         version = self.official.version if seen is None else seen
@@ -386,8 +410,8 @@ class ValueHistory:
             resolved = {"resolver": rules.conflict, "overruled": lost}
             return [*self._closing(), ev.NewEvent(restated.type, {**restated.data, "conflict": resolved})]
         if len(kept) == 1 and mine not in kept:
-            raise Conflict(f"{rules.conflict} finds for {decimal_text(kept[0].value)} by {kept[0].by}")
-        named = "; ".join(f"{decimal_text(o.value)} by {o.by}: {o.reason}" for o in all_)
+            raise Conflict(f"{rules.conflict} finds for {value_text(kept[0].value)} by {kept[0].by}")
+        named = "; ".join(f"{value_text(o.value)} by {o.by}: {o.reason}" for o in all_)
         out = self._closing()
         out.append(
             self._event(
@@ -395,7 +419,7 @@ class ValueHistory:
                 issue_id=str(self._issue_id(len(out))),
                 kind="conflict",
                 gate=True,
-                proposed=decimal_text(mine.value),
+                proposed=value_json(mine.value),
                 claim_ids=[],
                 checks=[c.as_json() for c in checks],
                 submitters=sorted({o.by for o in all_}),
@@ -435,7 +459,7 @@ class ValueHistory:
         if issue.proposed is None:
             raise Conflict("the sources disagree and no value is proposed; restate or reject")
         approved = self._event(
-            ev.QUALITY_APPROVED, issue_id=str(issue_id), value=decimal_text(issue.proposed), approved_by=by
+            ev.QUALITY_APPROVED, issue_id=str(issue_id), value=value_json(issue.proposed), approved_by=by
         )
         if self.official is not None and self.official.value == issue.proposed:
             return [approved]
@@ -474,7 +498,7 @@ class ValueHistory:
             self._event(
                 ev.QUALITY_REJECTED,
                 issue_id=str(issue_id),
-                value=None if issue.proposed is None else decimal_text(issue.proposed),
+                value=None if issue.proposed is None else value_json(issue.proposed),
                 claim_ids=list(issue.claim_ids),
                 reason=reason,
                 rejected_by=by,
@@ -483,7 +507,7 @@ class ValueHistory:
 
     def _restated(
         self,
-        value: Decimal,
+        value: Value,
         reason: str,
         by: str,
         rules: RuleSet,
@@ -551,7 +575,7 @@ def _same(stored: ev.Data, body: ev.Data) -> bool:
 
 
 def _ingested(state: ValueHistory, event: ev.Event) -> None:
-    claim = Claim.from_json(event.data)
+    claim = Claim.from_json(event.data, state.structure)
     state.claims[claim.claim_id] = claim
     state.submitters[claim.claim_id] = event.actor
     state.learned_at = event.recorded_at
@@ -564,7 +588,7 @@ def _reconciled(state: ValueHistory, event: ev.Event) -> None:
 def _officialised(state: ValueHistory, event: ev.Event) -> None:
     data = event.data
     clock = state.clock.next("qis:reconcile") if "clock" not in data else VectorClock(data["clock"])
-    state.official = Official(Decimal(data["value"]), data["official_version"], data["quality"])
+    state.official = Official(state._value(data["value"]), data["official_version"], data["quality"])
     state.clocks[state.official.version] = clock
     state.override = None
     if "stamp" in data:
@@ -576,13 +600,13 @@ def _officialised(state: ValueHistory, event: ev.Event) -> None:
 
 def _issue_detected(state: ValueHistory, event: ev.Event) -> None:
     if event.data["gate"]:
-        state.issue = _issue_of(event.data)
+        state.issue = _issue_of(state, event.data)
 
 
 def _issue_json(issue: OpenIssue) -> dict[str, Any]:
     return {
         "issue_id": str(issue.issue_id),
-        "proposed": None if issue.proposed is None else decimal_text(issue.proposed),
+        "proposed": None if issue.proposed is None else value_json(issue.proposed),
         "claim_ids": list(issue.claim_ids),
         "submitters": list(issue.submitters),
         "kind": issue.kind,
@@ -591,23 +615,23 @@ def _issue_json(issue: OpenIssue) -> dict[str, Any]:
     }
 
 
-def _issue_of(data: ev.Data) -> OpenIssue:
+def _issue_of(state: ValueHistory, data: ev.Data) -> OpenIssue:
     proposed = data["proposed"]
     return OpenIssue(
         issue_id=UUID(data["issue_id"]),
-        proposed=None if proposed is None else Decimal(proposed),
+        proposed=None if proposed is None else state._value(proposed),
         claim_ids=tuple(data["claim_ids"]),
         submitters=tuple(data["submitters"]),
         kind=data["kind"],
         reason=data["reason"],
-        siblings=tuple(Override.of(o) for o in data.get("siblings", ())),
+        siblings=tuple(Override.of(o, state._value) for o in data.get("siblings", ())),
     )
 
 
 def _issue_closed(state: ValueHistory, event: ev.Event) -> None:
     state.issue = None
     if event.type == ev.QUALITY_APPROVED:
-        state.approved.add(Decimal(event.data["value"]))
+        state.approved.add(state._value(event.data["value"]))
     if event.type == ev.QUALITY_REJECTED:
         state.withdrawn |= set(event.data["claim_ids"])
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from qis.domain import sketch
 from qis.domain.errors import refuse
+from qis.domain.kinds.record import Value, value_text
 from qis.domain.numbers import basis_points, decimal_text
 from qis.domain.reconciliation import NO_STANDINGS, Decision, Reference, Standing, Standings, Status
 from qis.domain.rules import RuleSet
@@ -46,7 +47,7 @@ class Course:
     held: Reference | None = None
     standings: Standings = field(default_factory=dict)
 
-    def decide(self, history: ValueHistory, rules: RuleSet) -> Decision:
+    def decide(self, history: ValueHistory, rules: RuleSet) -> Decision[Any]:
         """The decision on the next snap, by the function that decides in the running system."""
         references = (
             [r for r in (self.official, self.held) if r is not None] if rules.max_move is not None else []
@@ -55,9 +56,11 @@ class Course:
         value, status = decision.value, decision.status
         if history.pinned is not None:
             value, status = history.pinned, Status.OFFICIAL
-        if value is not None and status is Status.OFFICIAL:
+        if not isinstance(value, Decimal):
+            pass  # nothing is measured against a record
+        elif status is Status.OFFICIAL:
             self.official, self.held = Reference(history.snap, value, official=True), None
-        elif value is not None and status is Status.SUSPECT:
+        elif status is Status.SUSPECT:
             self.held = Reference(history.snap, value, official=False)
         self.standings = decision.standings or NO_STANDINGS
         return decision
@@ -96,15 +99,14 @@ class Report:
     largest: Decimal = Decimal(0)
     """The largest of them, without its sign."""
 
-    def add(self, history: ValueHistory, decision: Decision) -> dict[str, Any] | None:
+    def add(self, history: ValueHistory, decision: Decision[Any]) -> dict[str, Any] | None:
         """Count one value. Returns what is to be told of it where the rules make a difference."""
         before = None if history.official is None else history.official.value
         after = decision.value if decision.status is Status.OFFICIAL else None
         change = _change(history, before, after)
         self.counts[change] += 1
         moved = None
-        if change is Change.CHANGED:
-            assert before is not None
+        if change is Change.CHANGED and isinstance(before, Decimal):
             assert after is not None
             moved = basis_points(after, before)
             if moved is not None:
@@ -117,8 +119,8 @@ class Report:
             "reference_data_id": history.reference_data_id,
             "snap": history.snap.text,
             "change": change.value,
-            "published": None if before is None else decimal_text(before),
-            "candidate": None if decision.value is None else decimal_text(decision.value),
+            "published": None if before is None else value_text(before),
+            "candidate": None if decision.value is None else value_text(decision.value),
             "status": decision.status.value,
             "bp": None if moved is None else decimal_text(moved),
             "reason": decision.reason,
@@ -161,7 +163,7 @@ _PUBLISHED = {Change.UNCHANGED, Change.CHANGED, Change.NEWLY_HELD, Change.PINNED
 _PUBLISHED_AFTER = {Change.UNCHANGED, Change.CHANGED, Change.NEWLY_PUBLISHED, Change.PINNED}
 
 
-def _change(history: ValueHistory, before: Decimal | None, after: Decimal | None) -> Change:
+def _change(history: ValueHistory, before: Value | None, after: Value | None) -> Change:
     if history.pinned is not None:
         return Change.PINNED
     if before is None:

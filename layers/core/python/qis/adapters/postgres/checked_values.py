@@ -23,6 +23,7 @@ LEFT JOIN quality_facts f ON f.reference_data_id = o.reference_data_id AND f.sna
 LEFT JOIN LATERAL (
     SELECT json_object_agg(x.reference_data_id, x.value::text) AS found FROM official_values x
     WHERE x.reference_data_id = ANY(%(others)s) AND x.snap_ns = o.snap_ns AND x.superseded_at IS NULL
+      AND x.value IS NOT NULL
 ) others ON true
 WHERE o.superseded_at IS NULL AND
 """

@@ -295,7 +295,7 @@ def _neighbours(
         _NEIGHBOURS, (wanted,)
     ):
         before: list[tuple[Snap, Decimal, bool]] = []
-        if o_ns is not None:
+        if o_ns is not None and o_value is not None:
             before.append((Snap(o_ns), o_value, True))
         if h_ns is not None and h_value is not None:
             before.append((Snap(h_ns), h_value, False))

@@ -65,7 +65,8 @@ class Placed:
 
 _OFFICIAL_ROWS = """
 json_to_recordset(%(rows)s) AS x(event_id uuid, reference_data_id text, snap_ns bigint, snap timestamptz,
-    value numeric, version integer, details jsonb, recorded_from timestamptz, tx xid8, position bigint)
+    value numeric, record jsonb, version integer, details jsonb, recorded_from timestamptz, tx xid8,
+    position bigint)
 """
 
 _SUPERSEDE = f"""
@@ -77,9 +78,10 @@ WHERE x.version > 1 AND o.reference_data_id = x.reference_data_id AND o.snap_ns 
 """  # noqa: S608 - what is interpolated is a constant of this module
 
 _PUBLISH = f"""
-INSERT INTO {{table}} (reference_data_id, snap_ns, recorded_from, snap, value, version, event_id, tx,
+INSERT INTO {{table}} (reference_data_id, snap_ns, recorded_from, snap, value, record, version, event_id, tx,
     position, details)
-SELECT reference_data_id, snap_ns, recorded_from, snap, value, version, event_id, tx, position, details
+SELECT reference_data_id, snap_ns, recorded_from, snap, value, record, version, event_id, tx, position,
+    details
 FROM {_OFFICIAL_ROWS}
 """  # noqa: S608 - what is interpolated is a constant of this module
 
@@ -133,6 +135,11 @@ FROM json_to_recordset(%s) AS x(item uuid, issue uuid, group_name text, id text,
 """
 
 
+def _number(value: Any) -> str | None:
+    """The text of a number; a record has no place in a column of numbers."""
+    return value if isinstance(value, str) else None
+
+
 def _snap_ns(data: ev.Data) -> int:
     return parse_instant(data["snap"], "snap").ns
 
@@ -154,7 +161,8 @@ def _official_row(placed: Placed) -> dict[str, Any]:
         "reference_data_id": data["reference_data_id"],
         "snap_ns": snap.ns,
         "snap": snap.moment.isoformat(),
-        "value": data["value"],
+        "value": _number(data["value"]),
+        "record": data["value"] if isinstance(data["value"], dict) else None,
         "version": data["official_version"],
         "details": {k: v for k, v in data.items() if k not in ("reference_data_id", "snap", "value")},
         "recorded_from": placed.recorded_at.isoformat(),
@@ -174,7 +182,7 @@ def _decisions(connection: Connection, placed: Sequence[Placed], table: str) -> 
             "id": p.data["reference_data_id"],
             "ns": _snap_ns(p.data),
             "status": p.data["status"] if standing is None else "official",
-            "value": p.data["value"] if standing is None else standing,
+            "value": _number(p.data["value"] if standing is None else standing),
             "standings": p.data.get("standings"),
         }
         if p.type in OFFICIAL:

@@ -29,6 +29,7 @@ from qis.application.queries import (
     ValueState,
 )
 from qis.domain.events import Event, Position, metrics_stream, quality_stream, series_stream, value_stream
+from qis.domain.kinds.record import Record
 from qis.domain.snap import Snap
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ SETTLE_WITHIN = 2.0
 _POLL = 0.005
 
 _MOMENT = "pg_snapshot_xmin(pg_current_snapshot())::text AS horizon, clock_timestamp() AS clock"
-_ROW = "o.value, o.version, o.recorded_from, o.tx::text, o.position, o.details"
+_ROW = "o.value, o.record, o.version, o.recorded_from, o.tx::text, o.position, o.details"
 
 # Which version of a value was known; `o` is official_values.
 _LATEST = "o.superseded_at IS NULL"
@@ -174,7 +175,7 @@ class PostgresReads:
         ((horizon, clock, *row),) = self._all(
             _POINT.format(known=known), {"id": reference_data_id, "ns": snap.ns, **given}
         )
-        found = None if row[0] is None else _official(reference_data_id, snap, row)
+        found = None if row[2] is None else _official(reference_data_id, snap, row)
         return _moment(horizon, clock), found
 
     def several(self, keys: Sequence[tuple[str, Snap]], at: Knowledge) -> list[OfficialRow | None]:
@@ -282,7 +283,7 @@ class PostgresReads:
         found = []
         for n, status, *row in self._all(_STATES, {"keys": _keys(keys)}):
             id_, snap = keys[n]
-            official = None if row[0] is None else _official(id_, snap, row)
+            official = None if row[2] is None else _official(id_, snap, row)
             found.append(ValueState(id_, snap, status, official))
         return found
 
@@ -330,7 +331,8 @@ def _moment(horizon: str, clock: datetime) -> Moment:
 
 
 def _official(reference_data_id: str, snap: Snap, row: Sequence[Any]) -> OfficialRow:
-    value, version, recorded_from, tx, position, details = row
+    number, record, version, recorded_from, tx, position, details = row
+    value = number if record is None else Record("", record)  # compared by nobody, so it needs no key
     return OfficialRow(
         reference_data_id, snap, value, version, recorded_from, Position(int(tx), position), details
     )

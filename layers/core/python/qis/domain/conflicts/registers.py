@@ -3,20 +3,20 @@ number of deliveries (Shapiro, Preguiça, Baquero, Zawirski: SSS 2011)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from qis.domain.conflicts.clocks import HybridTime, VectorClock
-from qis.domain.numbers import decimal_text
+from qis.domain.kinds.record import Record, Value, value_json
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
     """A value that somebody put in the place of another."""
 
-    value: Decimal
+    value: Value
     by: str
     reason: str
     clock: VectorClock
@@ -25,7 +25,7 @@ class Override:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "value": decimal_text(self.value),
+            "value": value_json(self.value),
             "by": self.by,
             "reason": self.reason,
             "clock": dict(self.clock),
@@ -33,10 +33,10 @@ class Override:
         }
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> Override:
-        """The override in its JSON form."""
+    def of(cls, body: Mapping[str, Any], value: Callable[[Any], Value] = Decimal) -> Override:
+        """The override in its JSON form, whose value ``value`` reads."""
         return cls(
-            Decimal(body["value"]),
+            value(body["value"]),
             body["by"],
             body["reason"],
             VectorClock(body["clock"]),
@@ -44,10 +44,11 @@ class Override:
         )
 
 
-def _rank(override: Override) -> tuple[HybridTime, Decimal, str, str, tuple[tuple[str, int], ...]]:
+def _rank(override: Override) -> tuple[HybridTime, str | Decimal, str, str, tuple[tuple[str, int], ...]]:
     """A total order. All behind the stamp only decides between writes that broke its rule."""
     counts = tuple(sorted(override.clock.items()))
-    return override.stamp, override.value, override.by, override.reason, counts
+    value = override.value.key if isinstance(override.value, Record) else override.value
+    return override.stamp, value, override.by, override.reason, counts
 
 
 def last_write(overrides: Iterable[Override]) -> Override:
