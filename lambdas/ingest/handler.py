@@ -20,7 +20,7 @@ from qis.adapters.aws.services import S3RawStore, SqsDeadLetters
 from qis.adapters.backbone import failures, payload
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.checked_values import PostgresCheckedValues
-from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.postgres.connection import Database, Target, lost
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
@@ -92,7 +92,7 @@ def bootstrap() -> App:
     # The upload of the raw batch runs beside the checking of it: its few steps must not wait 5 ms each.
     sys.setswitchinterval(0.0005)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
-    return App(ingest, Router("ingest", contract(), operations, authenticator, uuid4, _fault))
+    return App(ingest, Router("ingest", contract(), operations, authenticator, uuid4, _fault, lost))
 
 
 @logger.inject_lambda_context

@@ -14,7 +14,7 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.postgres.catalogue import PostgresCatalogue
-from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.postgres.connection import Database, Target, lost
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.reads import PostgresReads
@@ -57,7 +57,7 @@ def bootstrap() -> Router:
     keys = partial(fetch_jwks, env.jwks_url)
     authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
-    return Router("query", contract(), operations, authenticator, uuid4, _fault)
+    return Router("query", contract(), operations, authenticator, uuid4, _fault, lost)
 
 
 @logger.inject_lambda_context

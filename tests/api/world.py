@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.checked_values import PostgresCheckedValues
-from qis.adapters.postgres.connection import Database
+from qis.adapters.postgres.connection import Database, lost
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
 from qis.adapters.postgres.issues import PostgresIssues
@@ -144,8 +144,8 @@ class World:
         self.quality = Quality(store, self.catalogue, PostgresFacts(database), (BusinessRules(checked),))
         writing |= RuleWriteOperations(ApplyRules(store, self.catalogue, self.reconciler)).handlers()
         self._routers = {
-            "query": Router("query", contract(), reading, authenticator, uuid4, self.faults),
-            "ingest": Router("ingest", contract(), writing, authenticator, uuid4, self.faults),
+            "query": Router("query", contract(), reading, authenticator, uuid4, self.faults, lost),
+            "ingest": Router("ingest", contract(), writing, authenticator, uuid4, self.faults, lost),
         }
 
     def stored(self, tables: Sequence[str]) -> list[list[tuple[str]]]:

@@ -19,7 +19,8 @@ Handler = Callable[[http.Request], http.Response]
 class Router:
     """Answers the operations of one function. ``handlers`` are by operation id, all of the function's.
 
-    ``on_fault`` is told of every error that is not a refusal, inside its ``except`` block.
+    ``on_fault`` is told of every error that is not a refusal, inside its ``except`` block. ``refusal_of``
+    says which errors of the parts outside are refusals.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Router:
         authenticator: Authenticator,
         new_id: Callable[[], UUID],
         on_fault: Callable[[str, Exception], None],
+        refusal_of: Callable[[Exception], Exception] = lambda error: error,
     ) -> None:
         own = {o.operation_id for o in contract.operations.values() if o.function == function}
         if own != handlers.keys():
@@ -40,6 +42,7 @@ class Router:
         self._authenticator = authenticator
         self._new_id = new_id
         self._on_fault = on_fault
+        self._refusal_of = refusal_of
 
     def respond(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to an API Gateway REST proxy event. Raises nothing."""
@@ -48,7 +51,8 @@ class Router:
             headers = http.headers_of(event)
             correlation_id = http.correlation_of(headers) or correlation_id
             response = self._run(event, headers, correlation_id)
-        except Exception as error:  # noqa: BLE001 - the edge: every error becomes an answer
+        except Exception as raised:  # noqa: BLE001 - the edge: every error becomes an answer
+            error = self._refusal_of(raised)
             if not is_expected(error):
                 self._on_fault(correlation_id, error)
             response = problem(error, correlation_id)

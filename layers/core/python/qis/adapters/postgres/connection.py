@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from qis.application.ports import Unavailable
+
 if TYPE_CHECKING:
     from psycopg import Connection
 
@@ -89,6 +91,16 @@ def _ended(connection: Connection) -> bool:
     except psycopg.OperationalError:
         return True
     return connection.broken
+
+
+def lost(error: Exception) -> Exception:
+    """``error``, or where it says that the database went away or took too long, that a part outside did not
+    answer. Whether anything changed is then unknown; repeating is safe, because every command is."""
+    import psycopg
+
+    if isinstance(error, psycopg.OperationalError):
+        return Unavailable("the database does not answer")
+    return error
 
 
 class Database:
