@@ -196,6 +196,19 @@ def test_a_source_that_is_absent_is_missed() -> None:
     assert (found.kind, found.source, found.since_ns) == (Fault.MISSING, "b", START + 100 * DAY)
 
 
+def test_a_source_on_another_clock_is_found_and_the_others_are_not_missed() -> None:
+    days = panel(150, seed=4)
+    detector = SeriesDetector("X", DetectionRules())
+    found: list[Found] = []
+    for i, day in enumerate(days):
+        late = 100 <= i < 105
+        for ns, who in ((START + i * DAY, "abde" if late else "abcde"), (START + i * DAY + DAY // 4, "c")):
+            claims = [Observation(s, v) for s, v in day if s in who]
+            if who != "c" or late:
+                found += [f for j in detector.observe(ns, claims) for f in j.found]
+    assert {(f.source, f.kind) for f in found} == {("c", Fault.TIME_SHIFT), ("c", Fault.MISSING)}
+
+
 def test_arrivals_out_of_order_twice_and_from_the_future() -> None:
     arrivals = Arrivals()
     kinds = []

@@ -95,7 +95,8 @@ class SeriesDetector:
                 more = self._judge_beside(ns, claim, source, place, consensus)
             if more:
                 found[claim.source] += more
-        self._before = consensus
+        if consensus is not None:
+            self._before = consensus
         self._last_ns = ns
         return [self._judgement(ns, name, suspicions) for name, suspicions in found.items()]
 
@@ -133,29 +134,33 @@ class SeriesDetector:
     # the rhythm
 
     def _rhythm(self, ns: int, found: dict[str, list[Suspicion]]) -> None:
-        """Sources that were absent at the snap before, snaps that all left out, and odd clock times."""
+        """Sources that were absent at the snap before, snaps that all left out, and odd clock times.
+
+        A snap at which fewer than half of the regular sources spoke is not one of the series' snaps, but a
+        mistake in those that did: it says nothing of who is absent, and nothing of the rhythm.
+        """
         here = tuple(found)
         for name in self._absent:
             others = tuple(n for n in here if n != name)
             found.setdefault(name, []).append(_missing(self._last_ns, "no claim, unlike its peers", others))
+        self._absent = ()
         odd = self._schedule.odd_clock(ns)
-        regular = [n for n, s in self._sources.items() if s.present > _REGULAR] or here
-        for absent in self._schedule.take(ns):
-            for name in regular:
-                found.setdefault(name, []).append(_missing(absent, f"no claim for {text_of(absent)}", ()))
         if odd is not None:
             for name in here:
                 found[name].append(_odd_clock(ns, odd))
-        absent_now = []
+        regular = [
+            n for n, s in self._sources.items() if s.present > _REGULAR and s.snaps > self._rules.warm_up
+        ]
+        if 2 * sum(n in found for n in regular) < len(regular):
+            return
+        for absent in self._schedule.take(ns):
+            for name in regular or here:
+                found.setdefault(name, []).append(_missing(absent, f"no claim for {text_of(absent)}", ()))
+        self._absent = tuple(sorted(n for n in regular if n not in here))
         for name, source in self._sources.items():
-            if name in here:
-                source.snaps += 1
-                source.present += (1.0 - source.present) * _PRESENCE
-            else:
-                if source.present > _REGULAR and source.snaps > self._rules.warm_up:
-                    absent_now.append(name)
-                source.present -= source.present * _PRESENCE
-        self._absent = tuple(sorted(absent_now))
+            spoke = name in here
+            source.snaps += spoke
+            source.present += (spoke - source.present) * _PRESENCE
 
     # beside the others
 
