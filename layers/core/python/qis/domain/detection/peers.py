@@ -25,6 +25,8 @@ SLOW = 1 / 40
 STEP = 1 / 20
 _WINSOR = 3.0
 _SHIFT_CLIP = 4.0
+_FITS = 3.0
+"""Scales within which a shifted day fits."""
 _CALM = 1.5
 """Steps of the market, in its scales, up to which venues differ as they usually do."""
 _CLIP = 2.0
@@ -95,12 +97,16 @@ class Peer:
             moved = abs(consensus - before)
             if moved > unit:
                 last = self.last - self.basis
-                behind = (own - abs(x - before - self.basis)) / unit
-                ahead = (abs(last - before) - abs(last - consensus)) / unit
-                most = self.rules.shift + 4.0
-                self.behind = min(most, max(0.0, self.behind + max(-_SHIFT_CLIP, min(2.0, behind))))
-                self.ahead = min(most, max(0.0, self.ahead + max(-_SHIFT_CLIP, min(2.0, ahead))))
+                self.behind = self._more(self.behind, own, abs(x - before - self.basis), unit)
+                self.ahead = self._more(self.ahead, abs(last - before), abs(last - consensus), unit)
         self.last = x
+
+    def _more(self, evidence: float, own: float, shifted: float, unit: float) -> float:
+        """The evidence with that of one more snap: how much better the shifted day fits, if it fits."""
+        gain = (own - shifted) / unit
+        if gain > 0.0 and shifted > _FITS * unit:
+            return evidence
+        return min(self.rules.shift + 4.0, max(0.0, evidence + max(-_SHIFT_CLIP, min(2.0, gain))))
 
     def is_new(self, excess: float, before: float | None) -> bool:
         """Whether most of the distance was not there one observation ago."""
