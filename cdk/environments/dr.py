@@ -16,6 +16,7 @@ def settings() -> Settings:
     """``prod`` with one serverless replica of the database and one shard a stream."""
     base = prod.settings()
     assert base.network is not None
+    assert base.database is not None
     waiting = EventSource(
         batch_size=1000, window_seconds=0, retry_attempts=5, max_record_age_seconds=86_400, parallelization=1
     )
@@ -45,11 +46,11 @@ def settings() -> Settings:
                 update={"cidr": "10.44.0.0/16", "nat_gateways": 1, "endpoints": ()}
             ),
             "database": Database(
-                engine_version="17.9",
+                engine_version=base.database.engine_version,
                 writer="serverless",
                 readers=(),
                 serverless=Capacity(min_acu=2.0, max_acu=64.0),
-                port=5432,
+                port=base.database.port,
                 backup_retention_days=35,
                 deletion_protection=True,
                 proxy=False,

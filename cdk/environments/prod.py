@@ -60,7 +60,7 @@ def settings() -> Settings:
             "relay": Function(memory_mb=1769, timeout_seconds=120, reserved_concurrency=2),
             "migrate": Function(memory_mb=1024, timeout_seconds=900, reserved_concurrency=1),
         },
-        release=Release(canary_percent=10, canary_minutes=10),
+        release=Release(canary_minutes=10),
         streams={
             "ingest": Stream(shards=10, retention_hours=168, shard_metrics=True),
             "events": Stream(shards=20, retention_hours=168),

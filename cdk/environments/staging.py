@@ -53,7 +53,7 @@ def settings() -> Settings:
             "relay": Function(memory_mb=512, timeout_seconds=120, reserved_concurrency=2),
             "migrate": Function(memory_mb=512, timeout_seconds=900, reserved_concurrency=1),
         },
-        release=Release(canary_percent=10, canary_minutes=5),
+        release=Release(canary_minutes=5),
         streams={
             "ingest": Stream(shards=1, retention_hours=24),
             "events": Stream(shards=1, retention_hours=24),

@@ -66,9 +66,9 @@ class Function(Model):
 
 
 class Release(Model):
-    """How a new version of a function takes over: a share first, the rest when no alarm went off."""
+    """How a new version of a function takes over: a tenth of the calls first, the rest when no alarm went
+    off."""
 
-    canary_percent: Literal[10]
     canary_minutes: Literal[5, 10, 15, 30]
 
 

@@ -163,7 +163,9 @@ def test_official_values_and_audit_cannot_be_deleted_for_seven_years(prod: Envir
 def test_every_object_is_copied_to_a_bucket_that_the_second_region_has(
     prod: Environment, dr: Environment, name: str
 ) -> None:
-    (rule,) = bucket(prod, name)["ReplicationConfiguration"]["Rules"]
+    condition, copied, otherwise = bucket(prod, name)["ReplicationConfiguration"]["Fn::If"]
+    assert (condition, otherwise) == ("SecondRegionReady", {"Ref": "AWS::NoValue"})
+    (rule,) = copied["Rules"]
     destination = rule["Destination"]
     assert rule["Status"] == "Enabled"
     assert rule["SourceSelectionCriteria"]["SseKmsEncryptedObjects"]["Status"] == "Enabled"
