@@ -84,6 +84,14 @@ def test_rows_that_cannot_be_used_are_told_of(run_cli: RunCli, tmp_path: Path) -
     assert decisions(tmp_path / "out.csv")[0]["sources_used"] == "a|c"
 
 
+def test_a_negative_volume_is_refused(run_cli: RunCli, tmp_path: Path) -> None:
+    file = tmp_path / "claims.csv"
+    file.write_text(f"{HEADER},volume\n2020-01-01,A,a,1.5,-1\n2020-01-01,A,b,1.6,2\n")
+    ran = run_cli("fuse", str(file), "--out", str(tmp_path / "out.csv"))
+    assert "volume" in ran.err
+    assert decisions(tmp_path / "out.csv")[0]["sources_used"] == "b"
+
+
 def test_attributes_are_series_of_their_own(run_cli: RunCli, tmp_path: Path) -> None:
     file = tmp_path / "claims.csv"
     file.write_text(f"{HEADER},attribute\n2020-01-01,A,a,1.5,open\n2020-01-01,A,a,1.6,close\n")

@@ -212,6 +212,8 @@ class Claims:
                     parse_decimal(value, "value"),
                     parse_decimal(volume, "volume") if volume else None,
                 )
+                if claim.volume is not None and claim.volume < 0:
+                    raise refuse("volume", volume, "not-negative", "is negative")
                 order = instant(received) if received else 0
             except InvalidInput as refusal:
                 self.unreadable += 1
