@@ -8,6 +8,7 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qis.application.detection import Arrived, detect
 from qis.domain.detection import DetectionRules, Found, Judgement, Observation, SeriesDetector
 
 DAY = 86_400 * 10**9
@@ -74,6 +75,23 @@ def test_a_restored_detector_goes_on_as_if_it_had_never_stopped(seed: int, cut: 
 def test_what_is_said_of_a_snap_rests_on_nothing_after_it(seed: int) -> None:
     days = panel(seed, 100)
     assert run(days)[:60] == run(days[:60])
+
+
+@given(SEEDS, st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_a_file_says_the_same_in_every_order_of_sources_and_of_its_beginning(
+    seed: int, shuffle: random.Random
+) -> None:
+    rows = [[Arrived("X", (FIRST + i) * DAY, one) for one in day] for i, day in enumerate(panel(seed, 90))]
+    said = detect([a for day in rows for a in day], RULES)
+    for day in rows:
+        shuffle.shuffle(day)
+    assert detect([a for day in rows for a in day], RULES) == said
+    begun = detect([a for day in rows[:50] for a in day], RULES)
+    assert begun == [f for f in said if f.snap_ns < (FIRST + 50) * DAY]
+    by_source = sorted((a for day in rows for a in day), key=lambda a: a.observation.source)
+    assert detect(by_source, RULES) == said
+    assert detect(by_source[::-1], RULES) == said
 
 
 @given(SEEDS, st.integers(-3, 6))
