@@ -175,7 +175,8 @@ def _compared(session: Session, name: str, body: dict[str, Any]) -> None:
     changes: list[dict[str, Any]] = []
     while True:
         part = session.api.call("POST", where, body)
-        changes += part["changes"]
+        # People are shown the first ones: a long range does not have to fit into memory for that.
+        changes += part["changes"] if session.as_json else part["changes"][: SHOWN_CHANGES - len(changes)]
         if part["resume"] is None:
             break
         body["resume"] = part["resume"]
@@ -198,7 +199,7 @@ def _report(out: Console, found: dict[str, Any]) -> None:
             f"changes in bp: median {moved['median']}, size median {moved['median_size']},"
             f" p99 {moved['p99_size']}, largest {moved['largest']}",
         )
-    shown = found["changes"][:SHOWN_CHANGES]
+    shown = found["changes"]
     if shown:
         rows = (
             (c["reference_data_id"], c["snap"], c["change"], c["published"], c["candidate"], c["bp"])
@@ -207,8 +208,8 @@ def _report(out: Console, found: dict[str, Any]) -> None:
         render.table(
             out, ("id", "snap", "change", "published", "candidate", "bp"), rows, "published candidate bp"
         )
-    if len(found["changes"]) > len(shown):
-        more = len(found["changes"]) - len(shown)
+    more = sum(report["counts"][c] for c in ("changed", "newly-held", "newly-published")) - len(shown)
+    if more > 0:
         render.line(out, (f"and {more} more; --json lists all", "dim"))
 
 

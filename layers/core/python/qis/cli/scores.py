@@ -49,19 +49,30 @@ def scorecard(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The source.")],
     window: Annotated[
-        str, typer.Option("--window", metavar="DURATION", help="How far back, in whole hours of snaps.")
-    ] = "P365D",
+        str | None,
+        typer.Option("--window", metavar="DURATION", help="How far back; P365D if nothing is given."),
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="A", help="First snap, with --to instead of a window.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="B", help="First snap after the range.")
+    ] = None,
     by: Annotated[
         Literal["series", "day", "week", "month"], typer.Option("--by", help="What to split by.")
     ] = "month",
 ) -> None:
     """What a source is worth: accuracy, bias, dispersion, latency, coverage, by time or series.
 
-    Example: qis sources scorecard ecb --window P730D --by month
+    Example: qis sources scorecard ecb --from 2019-01-01 --to 2020-01-01 --by month
     """
-    pages = session.api.pages(path("/api/v1/sources/{}/scorecard", name), timeWindow=window, by=by)
-    first, *more = list(pages)
-    card = {**first, "groups": [g for page in (first, *more) for g in page["groups"]], "next": None}
+    if (first is None) != (until is None) or (first is not None and window is not None):
+        raise typer.BadParameter("give --window, or --from and --to", param_hint="--window")
+    span: dict[str, object] = {"from": first, "to": until}
+    if first is None:
+        span = {"timeWindow": window or "P365D"}
+    pages = list(session.api.pages(path("/api/v1/sources/{}/scorecard", name), by=by, **span))
+    card = {**pages[0], "groups": [g for page in pages for g in page["groups"]], "next": None}
     session.emit(card, lambda out: _charted(out, card))
 
 
