@@ -43,7 +43,7 @@ class BusinessRules:
         """See ``Watcher.judge``."""
         series = seen.catalogue.series[seen.reference_data_id]
         checks = [c for c in seen.catalogue.checks.values() if c.applies(series)]
-        if not checks:
+        if not checks or series.kind.structured:
             return Verdict()
         others = {i for c in checks for i in c.expression.series}
         rows = self._values.at(seen.reference_data_id, seen.arrived, others)
@@ -67,7 +67,7 @@ class Trial:
         """
         check = parse_check(body)
         catalogue = self._catalogue.current()
-        ids = sorted(i for i, s in catalogue.series.items() if check.applies(s))
+        ids = sorted(i for i, s in catalogue.series.items() if check.applies(s) and not s.kind.structured)
         if len(ids) > MOST_SERIES:
             raise refuse("series", f"({len(ids)})", "count", f"are more than {MOST_SERIES} for one trial")
         rows = self._values.between(ids, first, until, check.expression.series, MOST_ROWS + 1)

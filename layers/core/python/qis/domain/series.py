@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import time
+from datetime import time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from qis.domain.durations import duration_text, parse_duration
 from qis.domain.errors import InvalidInput, Violation, refuse, shown
 from qis.domain.snap import SnapTime, zone_of
 
@@ -75,6 +76,9 @@ class Semantics:
     """Calendar of the days on which a value is expected; ``None``: no expectation."""
     attribute: str | None = None
     """Vendor attribute that this series stands for, where a vendor reports several per instrument."""
+    cadence: timedelta | None = None
+    """Of an intraday series: the time from one expected value to the next, from the opening of each session
+    of its calendar to the close, or around the clock where it has none; ``None``: no expectation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,7 @@ class Series:
                 "timing": s.timing.value,
                 "calendar": s.calendar,
                 "attribute": s.attribute,
+                **({} if s.cadence is None else {"cadence": duration_text(s.cadence)}),
             },
         }
 
@@ -237,7 +242,7 @@ def _parse_semantics(given: object, kind: Kind) -> Semantics:
         given,
         where,
         {"price_type", "timing"},
-        {"currency", "base_currency", "unit", "snap_time", "snap_zone", "calendar", "attribute"},
+        {"currency", "base_currency", "unit", "snap_time", "snap_zone", "calendar", "attribute", "cadence"},
     )
 
     def currency(name: str, needed: bool) -> str | None:
@@ -252,20 +257,37 @@ def _parse_semantics(given: object, kind: Kind) -> Semantics:
     if unit is None and kind in (Kind.VOLUME, Kind.RATE, Kind.CURVE, Kind.MATRIX):
         raise refuse(f"{where}.unit", "", "required", f"is required for a {kind.value}")
     calendar = body.get("calendar")
+    snap_time = _parse_snap_time(body.get("snap_time"), body.get("snap_zone"))
     return Semantics(
         price_type=check_slug(body["price_type"], f"{where}.price_type"),
         currency=currency("currency", kind in (Kind.PRICE, Kind.FX_RATE, Kind.OPTIONS_CHAIN)),
         base_currency=currency("base_currency", kind is Kind.FX_RATE),
         unit=None if unit is None else check_text(unit, f"{where}.unit", 32),
-        snap_time=_parse_snap_time(body.get("snap_time"), body.get("snap_zone")),
+        snap_time=snap_time,
         timing=Timing(check_choice(body["timing"], f"{where}.timing", tuple(Timing))),
         calendar=None if calendar is None else _known_calendar(calendar),
         attribute=_optional_text(body.get("attribute"), f"{where}.attribute"),
+        cadence=_parse_cadence(body.get("cadence"), calendar, daily=snap_time is not None),
     )
 
 
 def _optional_text(value: object, field: str) -> str | None:
     return None if value is None else check_text(value, field, 64)
+
+
+def _parse_cadence(given: object, name: object, *, daily: bool) -> timedelta | None:
+    field = "semantics.cadence"
+    cadence = parse_duration(given, field)
+    if cadence is None:
+        return None
+    if daily or not timedelta(0) < cadence <= timedelta(days=1):
+        raise refuse(field, given, "cadence", "is of an intraday series, and at most a day")
+    if name is not None:
+        from qis.domain.calendars import calendar  # read only where a calendar is named
+
+        if not calendar(str(name)).hours:
+            raise refuse(field, given, "trading-hours", f"the calendar {name} has days but no trading hours")
+    return cadence
 
 
 def _known_calendar(name: object) -> str:
