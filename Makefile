@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 ENV    ?=
 ARGS   ?=
 
-.PHONY: help up down test check install install-dev lock synth package bench format clean
+.PHONY: help up down test check install install-dev lock synth package generate bench format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ package: install-dev  ## build the Lambda layers and function code for AWS into 
 synth: install-dev  ## CloudFormation of one environment: make synth ENV=dev (quick with CDK_VALIDATION=false)
 	@test -n "$(ENV)" || { echo "say which environment: make synth ENV=dev, or local, staging, prod, prod-reference, dr" >&2; exit 2; }
 	@$(BIN)/python app.py --env $(ENV) --code stub
+
+generate: install-dev  ## write anew what is made from settings and templates: bills, manifests, pages, the twin's template
+	@for module in local_template quantities manifests pages; do $(BIN)/python -m cdk.$$module || exit 1; done
 
 bench: install-dev  ## all benchmarks, one JSON document each
 	@for name in ingest events reconcile asof query history coldstart synth; do $(BIN)/qis bench $$name --json || exit 1; done

@@ -31,6 +31,7 @@ ADDONS = (
     "amazon-cloudwatch-observability",
 )
 _LOGS = ("api", "audit", "authenticator", "controllerManager", "scheduler")
+NODE_DISK_GB = 20
 _GRAVITON = ("m7g", "r7g", "t4g")
 _PUBLISHED = "The policy that AWS publishes for this one purpose."
 _NODE_POLICIES = ("AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly")
@@ -94,6 +95,7 @@ class Cluster(Construct):
 
     def _nodes(self, settings: ClusterSettings, subnets: list[str]) -> None:
         role = self._role("NodeRole", "ec2.amazonaws.com", _NODE_POLICIES)
+        machine = self._machine()
         for name, group in settings.nodes.items():
             eks.CfnNodegroup(
                 self,
@@ -105,6 +107,9 @@ class Cluster(Construct):
                 ami_type=_image(group),
                 capacity_type="SPOT" if group.spot else "ON_DEMAND",
                 instance_types=[group.instance],
+                launch_template=eks.CfnNodegroup.LaunchTemplateSpecificationProperty(
+                    id=machine.ref, version=machine.attr_latest_version_number
+                ),
                 scaling_config=eks.CfnNodegroup.ScalingConfigProperty(
                     min_size=group.smallest, desired_size=group.desired, max_size=group.largest
                 ),
@@ -121,6 +126,28 @@ class Cluster(Construct):
                     else None
                 ),
             )
+
+    def _machine(self) -> ec2.CfnLaunchTemplate:
+        """Encrypted disks, and the node's own rights out of reach of its pods. The key is that of EBS: a
+        customer key would have to trust the account's autoscaling role, which no stack makes."""
+        return ec2.CfnLaunchTemplate(
+            self,
+            "Machine",
+            launch_template_name=self._house.name("nodes"),
+            launch_template_data=ec2.CfnLaunchTemplate.LaunchTemplateDataProperty(
+                block_device_mappings=[
+                    ec2.CfnLaunchTemplate.BlockDeviceMappingProperty(
+                        device_name="/dev/xvda",
+                        ebs=ec2.CfnLaunchTemplate.EbsProperty(
+                            encrypted=True, volume_type="gp3", volume_size=NODE_DISK_GB
+                        ),
+                    )
+                ],
+                metadata_options=ec2.CfnLaunchTemplate.MetadataOptionsProperty(
+                    http_tokens="required", http_put_response_hop_limit=1
+                ),
+            ),
+        )
 
     def _fargate(self, subnets: list[str]) -> None:
         role = self._role(
