@@ -189,6 +189,7 @@ def test_other_causes_are_other_issues() -> None:
     world.found("c", kind="missing", source=None, scope="calendar/ECB")
     world.found("d", kind="missing", source=None, scope="calendar/ECB", reference_data_id="OTHER")
     world.found("e", kind="restatement", gate=True)
+    world.found("f", kind="conflict", gate=True)
     opened = [e.data["group"] for e in world.store.log if e.type == ev.ISSUE_OPENED]
     assert opened == ["stale|source/vendor", "stale|source/other", "missing|calendar/ECB"]
 

@@ -198,7 +198,7 @@ def _by_group(
             group = known.get(item) or fresh.get(item)
             if group is not None:
                 closed.setdefault(group, []).append(item)
-        elif item not in known and item not in fresh and data["kind"] != "restatement":
+        elif item not in known and item not in fresh and data["kind"] not in PROPOSED:
             fresh[item] = group = group_of(data)
             found.setdefault(group, []).append(item_of(data))
     return found, closed
@@ -206,6 +206,10 @@ def _by_group(
 
 def _observation(found: Sequence[Item], closed: Sequence[str], now: datetime) -> Decide:
     return lambda group: group.observe(found, closed, now)
+
+
+PROPOSED = ("restatement", "conflict")
+"""Kinds of exceptions that people made: each is decided by itself, never with others of one cause."""
 
 
 class IssueDesk:
