@@ -259,7 +259,7 @@ def _show(out: Console, summary: Mapping[str, Any]) -> None:
     queues = summary["queues"]
     line(out, "in the queues     ", ", ".join(f"{q} {queues[q]}" for q in CONSUMERS))
     if queues.get(OPERATORS):
-        line(out, f"alerts             {OPERATORS} {queues[OPERATORS]}", " (`qis issues list`)")
+        line(out, f"alerts            {OPERATORS} {queues[OPERATORS]}", " (`qis issues list`)")
     dead = {q: n for q, n in queues.items() if q not in (*CONSUMERS, OPERATORS) and n}
     if dead:
         line(
