@@ -12,6 +12,7 @@ import pytest
 
 from qis.adapters.postgres.projections import MODELS
 from qis.adapters.postgres.rebuild import check
+from qis.application.ingest import Delivery
 from qis.application.publish import cloud_event
 from qis.application.relay import backbone_record
 from qis.domain.snap import parse_instant
@@ -170,3 +171,32 @@ def test_settings_of_a_registered_series_stay(kinds: World) -> None:
     reply = kinds.send("PUT", "/api/v1/series/{id}", changed, id=CURVE)
     assert reply.status == 400
     assert reply.json["violations"][0]["rule"] == "semantics-fixed"
+
+
+def test_a_record_of_the_stream_is_the_same_with_numbers_or_text_or_as_a_cell_of_a_file(kinds: World) -> None:
+    numbers = json.dumps(records.record_body(NOTICE, "alpha", records.notice(coupon=None)))
+    numbers = numbers.replace('"coupon": null', '"coupon": 5.250')
+    text = json.dumps(records.record_body(NOTICE, "alpha", records.notice()))
+    cell = json.dumps(records.record_body(NOTICE, "alpha", json.dumps(records.notice())))
+    batch = [Delivery(f"r{i}", "load", p.encode()) for i, p in enumerate((numbers, text, cell))]
+    assert kinds.ingest.deliveries(batch) == {
+        "accepted": 1,
+        "duplicate": 2,
+        "rejected": 0,
+        "redelivered": 0,
+    }
+
+
+def test_two_people_who_correct_a_record_unseen_by_each_other_are_siblings_to_review(kinds: World) -> None:
+    tell(kinds, ACTION, alpha=records.dividend())
+    for author, amount in (("alice", "0.26"), ("bob", "0.27")):
+        body = {
+            "snap": AT,
+            "value": records.dividend(amount=amount),
+            "reason": "misread",
+            "official_version": 1,
+        }
+        reply = kinds.send("POST", f"{BASE}/restate", body, subject=author, id=ACTION)
+        assert reply.status == 200, reply.text
+    (item,) = kinds.get("/api/v1/exceptions").json["items"]
+    assert sorted(o["value"]["amount"] for o in item["siblings"]) == ["0.26", "0.27"]
