@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -55,6 +56,25 @@ def test_csv_has_one_heading_and_the_digits_as_they_are(tmp_path: Path) -> None:
         rows = list(csv.DictReader(lines))
     assert [r["value"] for r in rows] == [v["value"] for page in PAGES for v in page]
     assert rows[0]["sources"] == "ecb;acme"
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow", "x.csv"])
+def test_a_record_is_kept_as_json_beside_the_numbers(tmp_path: Path, name: str) -> None:
+    document = {"nodes": [{"tenor": "3M", "value": "4.10"}]}
+    before = {**RESTATED["restatement"], "before": {"value": "record:0f", "official_version": 1}}
+    number = official("2026-01-05T13:15:00Z", "1.10")
+    record = {**number, **RESTATED, "value": document, "restatement": before}
+    file = tmp_path / name
+    assert export.write(file, [[number, record]]) == 2
+    if name == "x.csv":
+        with file.open(newline="") as lines:
+            assert json.loads(list(csv.DictReader(lines))[1]["value"]) == document
+        return
+    table = read(file)
+    assert table["value"].to_pylist() == [Decimal("1.10"), None]
+    assert table["record"].to_pylist()[0] is None
+    assert json.loads(table["record"].to_pylist()[1]) == document
+    assert table["value_before"].to_pylist() == [None, None]
 
 
 @given(

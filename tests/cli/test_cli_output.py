@@ -151,6 +151,13 @@ class TestProblems:
 
 
 class TestReading:
+    def test_an_official_record_in_words(self, system: System, run_cli: RunCli) -> None:
+        curve = {"nodes": [{"tenor": "3M", "value": "4.10"}, {"tenor": "1Y", "value": "4.00"}]}
+        system.on("GET", OFFICIAL, {**official("2026-01-05T13:15:00Z", "1"), "value": curve})
+        said = run_cli("official", "FX.EUR.USD", "--snap", "2026-01-05").out
+        assert "2 nodes" in said
+        assert '"value": "4.10"' in said
+
     def test_an_official_value_in_words(self, system: System, run_cli: RunCli) -> None:
         system.on("GET", OFFICIAL, official("2026-01-05T13:15:00Z", "1.20", **RESTATED))
         said = run_cli(
