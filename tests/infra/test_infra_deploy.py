@@ -11,9 +11,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +135,11 @@ def deployment(
         kept = server.client("kinesis").list_streams()["StreamNames"]
         assert set(kept) == {f"qis-local-{stream}" for stream in load("local").streams}
     finally:
+        group = server.pid
         server.stop()
+        # A function that still runs belongs to the server's group, and would outlive it.
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 @pytest.mark.slow
