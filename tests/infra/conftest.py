@@ -23,6 +23,12 @@ def environment(request: pytest.FixtureRequest, environments: dict[str, Environm
     return environments[request.param]
 
 
+@pytest.fixture(params=sorted(set(ENVIRONMENTS) - {"local"}))
+def in_aws(request: pytest.FixtureRequest, environments: dict[str, Environment]) -> Environment:
+    """Each environment but the local twin."""
+    return environments[request.param]
+
+
 @pytest.fixture
 def dev(environments: dict[str, Environment]) -> Environment:
     """The smallest environment in AWS."""

@@ -9,13 +9,11 @@ from cdk.quantities import BILLS, UnpricedTypeError, bill, document
 from tests.infra.synthesis import Environment
 
 
-def test_the_committed_bill_is_current(environment: Environment) -> None:
-    if environment.name == "local":
-        pytest.skip("the local twin costs nothing")
-    settings = load(environment.name)
+def test_the_committed_bill_is_current(in_aws: Environment) -> None:
+    settings = load(in_aws.name)
     budget = settings.cost.monthly_usd if settings.cost else None
-    current = document(environment.name, settings.region, budget, environment.templates)
-    committed = (BILLS / f"{environment.name}.json").read_text(encoding="utf-8")
+    current = document(in_aws.name, settings.region, budget, in_aws.templates)
+    committed = (BILLS / f"{in_aws.name}.json").read_text(encoding="utf-8")
     assert committed == current, "run python -m cdk.quantities"
 
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from cdk.environments import load
 from cdk.pages import PAGES, about, page
 from cdk.picture import mermaid
 from tests.infra.synthesis import Environment
 
 
-def test_the_committed_page_is_current(environment: Environment) -> None:
-    if environment.name == "local":
-        pytest.skip("the local twin has a page of its own")
-    committed = (PAGES / f"{environment.name}.md").read_text(encoding="utf-8")
-    settings = load(environment.name)
-    assert committed == page(settings, environment.templates, about(environment.name)), (
-        "run python -m cdk.pages"
-    )
+def test_the_committed_page_is_current(in_aws: Environment) -> None:
+    committed = (PAGES / f"{in_aws.name}.md").read_text(encoding="utf-8")
+    settings = load(in_aws.name)
+    assert committed == page(settings, in_aws.templates, about(in_aws.name)), "run python -m cdk.pages"
 
 
 def test_the_picture_shows_the_spine(environment: Environment) -> None:

@@ -22,6 +22,10 @@ def line(out: Console, *parts: str | tuple[str, str]) -> None:
     out.print(Text.assemble(*parts), soft_wrap=True)
 
 
+_COPIED = ("id", "item", "snap", "record", "group", "known since", "received")
+"""Columns of what people copy: never broken over lines."""
+
+
 def table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: str = "") -> None:
     """A table; columns named in ``numbers`` (separated by spaces) are set to the right."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
@@ -31,7 +35,7 @@ def table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[object]]
             column,
             justify="right" if column in right else "left",
             overflow="fold",
-            no_wrap=column in ("id", "item", "snap", "record", "known since", "received"),  # what one copies
+            no_wrap=column in _COPIED,
         )
     for row in rows:
         shown.add_row(*(_cell(value) for value in row))

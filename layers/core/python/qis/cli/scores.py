@@ -85,13 +85,14 @@ def _charted(out: Console, card: dict[str, Any]) -> None:
         render.line(out, ("nothing to score", "dim"))
         return
     rows = [_row(g["group"], g) for g in card["groups"]]
-    heads = ("group", "values", "accuracy", "", "coverage", "bias bp", "dispersion bp", "p95 latency s")
+    # Fits 80 columns; "late s" is the 95th percentile of the latency in seconds.
+    heads = ("group", "values", "accuracy", "", "coverage", "bias bp", "disp. bp", "late s")
     numbers = "values accuracy coverage"
     render.table(out, heads, [*rows, _row("all", card["total"])], numbers)
 
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_BAR = 20
+_BAR = 8
 
 
 def _row(name: str, figures: dict[str, Any]) -> tuple[object, ...]:
