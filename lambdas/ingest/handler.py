@@ -25,7 +25,7 @@ from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.receipts import PostgresReceipts
-from qis.adapters.resolvers import resolver
+from qis.adapters.resolvers import installed, resolver
 from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
 from qis.api.commands import WriteOperations
 from qis.api.contract import contract
@@ -82,7 +82,7 @@ def bootstrap() -> App:
     reconciler = Reconciler(store, catalogue)
     overrides = Overrides(lambda: time.time_ns() // 1_000_000, os.environ["AWS_REGION"], resolver)
     corrections = Corrections(store, catalogue, reconciler, quality, overrides)
-    operations = WriteOperations(ingest, corrections, Register(store, catalogue)).handlers()
+    operations = WriteOperations(ingest, corrections, Register(store, catalogue, installed)).handlers()
     desk = IssueDesk(store, PostgresIssues(database), corrections, clock)
     operations |= IssueWriteOperations(desk).handlers()
     operations |= TrialOperations(Trial(PostgresCheckedValues(database), catalogue), clock).handlers()

@@ -31,6 +31,18 @@ def test_the_second_of_two_corrections_from_one_basis_is_an_exception_that_shows
     assert world.get(f"{BASE}/official", SERIES, snap="2026-01-05").json["value"] == "1.1002"
 
 
+def test_rules_with_an_unknown_resolver_are_refused(world: World) -> None:
+    body = {"rules": "house", "level": "house", "conflict": "coin-toss"}
+    answer = world.send("PUT", "/api/v1/rules/{rules}", body, rules="house")
+    assert answer.status == 400
+    (violation,) = answer.json["violations"]
+    assert (violation["field"], violation["value"], violation["rule"]) == (
+        "conflict",
+        "coin-toss",
+        "known-resolver",
+    )
+
+
 @pytest.mark.parametrize("version", ["1", 0, 1.5, True])
 def test_a_malformed_version_is_refused(world: World, version: object) -> None:
     world.claim("2026-01-05", "1.10")

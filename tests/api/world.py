@@ -20,6 +20,7 @@ from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.reads import PostgresReads
 from qis.adapters.postgres.receipts import PostgresReceipts
 from qis.adapters.postgres.scoreboard import PostgresScores, PostgresScoreStore
+from qis.adapters.resolvers import installed
 from qis.adapters.tokens import JwtAuthenticator
 from qis.api.commands import WriteOperations
 from qis.api.contract import contract
@@ -122,7 +123,7 @@ class World:
         self.ingest = Ingest(store, self.catalogue, Raw(), Letters(), PostgresReceipts(database), uuid4)
         quality = Quality(store, self.catalogue, PostgresFacts(database))
         self.corrections = Corrections(store, self.catalogue, self.reconciler, quality, OVERRIDES)
-        self.register = Register(store, self.catalogue)
+        self.register = Register(store, self.catalogue, installed)
         self.reads = PostgresReads(database)
         self.faults = Faults()
         authenticator = JwtAuthenticator(Jwks([jwk("k1")]).fetch, ISSUER, AUDIENCE, lambda: NOW)

@@ -14,6 +14,7 @@ from qis.adapters.postgres.catalogue import CHECK_EVERY, PostgresCatalogue
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.receipts import PostgresReceipts
+from qis.adapters.resolvers import installed
 from qis.application.ports import CatalogueReader, EventStore, Receipts
 from qis.application.quality import Facts
 from qis.application.register import Register
@@ -46,11 +47,11 @@ def registry(request: pytest.FixtureRequest) -> Registry:
     if request.param == "memory":
         memory = MemoryEventStore()
         reader = LogCatalogue(memory)
-        return Registry(memory, reader, Register(memory, reader))
+        return Registry(memory, reader, Register(memory, reader, installed))
     database: FreshDatabase = request.getfixturevalue("database")
     store = PostgresEventStore(database.app)
     fresh = PostgresCatalogue(database.app, _always_later())
-    found = Registry(store, fresh, Register(store, fresh))
+    found = Registry(store, fresh, Register(store, fresh, installed))
     found.reader = PostgresCatalogue(database.another(), lambda: found.now)
     return found
 
@@ -134,12 +135,22 @@ def test_a_series_under_unknown_rules_is_refused(registry: Registry) -> None:
     assert broken(lambda: registry.register.series(series_body(), *WHO)) == [("rules", "known-rules")]
 
 
+def test_rules_with_a_resolver_that_nobody_installed_are_refused(registry: Registry) -> None:
+    def put(name: str) -> list[tuple[str, str]]:
+        return broken(lambda: registry.register.rules(rules_body(conflict=name), *WHO))
+
+    assert put("last-writer-winz") == [("conflict", "known-resolver")]
+    assert registry.store.versions(["rules:fx"]).get("rules:fx", 0) == 0
+    assert registry.register.rules(rules_body(conflict="last-writer-wins"), *WHO)["version"] == 1
+    assert put("last-writer-winz") == [("conflict", "known-resolver")]
+
+
 @pytest.mark.integration
 def test_the_reader_asks_again_only_after_a_moment(database: FreshDatabase) -> None:
     """So that a batch of records costs no query each; a change is seen that much later."""
     store, now = PostgresEventStore(database.app), 0.0
     reader = PostgresCatalogue(database.another(), lambda: now)
-    register = Register(store, PostgresCatalogue(database.app, _always_later()))
+    register = Register(store, PostgresCatalogue(database.app, _always_later()), installed)
     before = reader.current()
     register.source(source_body(), *WHO)
     now = CHECK_EVERY * 0.9

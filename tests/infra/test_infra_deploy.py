@@ -27,6 +27,7 @@ from cdk.node import command, use_packaged_node
 from local.aws import ACCOUNT, REGION, AwsServer
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.event_store import PostgresEventStore
+from qis.adapters.resolvers import installed
 from qis.application.register import Register
 from qis.settings import FUNCTIONS
 from tests.support.builders import claim_record, rules_body, series_body, snap, source_body
@@ -107,7 +108,9 @@ def store(template: Template) -> Iterator[FreshDatabase]:
     """The event store that the functions find, with one series registered."""
     template.server.create_database(NAME, template.name)
     database = FreshDatabase(template.server, NAME)
-    register = Register(PostgresEventStore(database.app), PostgresCatalogue(database.app, time.monotonic))
+    register = Register(
+        PostgresEventStore(database.app), PostgresCatalogue(database.app, time.monotonic), installed
+    )
     register.rules(rules_body(), "setup", "setup")
     register.source(source_body("alpha"), "setup", "setup")
     register.series(series_body(), "setup", "setup")

@@ -18,6 +18,7 @@ from local.aws import AwsServer
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
+from qis.adapters.resolvers import installed
 from qis.application.register import Register
 from qis.domain import events as ev
 from qis.settings import FUNCTIONS, PREFIX, SettingsError
@@ -131,7 +132,7 @@ def system(
         monkeypatch.setenv(name, value)
     store = PostgresEventStore(database.app)
     ticks = iter(range(10**6))
-    register = Register(store, PostgresCatalogue(database.app, lambda: float(next(ticks))))
+    register = Register(store, PostgresCatalogue(database.app, lambda: float(next(ticks))), installed)
     register.rules(rules_body(), "setup", "setup")
     for source in SOURCES:
         register.source(source_body(source), "setup", "setup")

@@ -16,6 +16,7 @@ from qis.adapters.postgres.projections import MODELS
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.rebuild import check
 from qis.adapters.postgres.receipts import PostgresReceipts
+from qis.adapters.resolvers import installed
 from qis.application.corrections import Corrections, Overtaken
 from qis.application.ingest import Delivery, Ingest
 from qis.application.quality import Quality
@@ -46,7 +47,7 @@ class Path:
         store = self.store = PostgresEventStore(database.app)
         ticks = iter(range(10**9))
         catalogue = PostgresCatalogue(database.app, lambda: float(next(ticks)))
-        self.register = Register(store, catalogue)
+        self.register = Register(store, catalogue, installed)
         self.register.rules(rules_body(), "setup", "setup")
         for name in SOURCES:
             self.register.source(source_body(name), "setup", "setup")

@@ -131,7 +131,9 @@ def test_a_resolver_is_found_by_its_entry_point_and_an_absent_one_asks_a_person(
     metadata = tmp_path / "house-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: house\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[qis.conflict_resolvers]\nhighest = house:highest\n")
+    (metadata / "entry_points.txt").write_text(
+        "[qis.conflict_resolvers]\nhighest = house:highest\nlost = house:lost\ngone = gone:away\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     resolvers.resolver.cache_clear()
     world = published(World(conflict="highest"))
@@ -139,6 +141,14 @@ def test_a_resolver_is_found_by_its_entry_point_and_an_absent_one_asks_a_person(
     with pytest.raises(Conflict):
         correct(world, "1.1002", "bob", seen=1)
     assert correct(world, "1.1004", "cid", seen=1) == [ev.DATA_RESTATED]
+    known = {n: resolvers.installed(n) for n in ("siblings", "highest", "lost", "gone", "nobody-has-this")}
+    assert known == {
+        "siblings": True,
+        "highest": True,
+        "lost": False,
+        "gone": False,
+        "nobody-has-this": False,
+    }
     assert resolvers.resolver("nobody-has-this") is keep_siblings
     resolvers.resolver.cache_clear()
     sys.modules.pop("house", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from qis.application.ports import EMPTY, Append, CatalogueReader, Contended, EventStore
@@ -16,9 +16,13 @@ from qis.domain.series import Kind, Series, parse_series, parse_source
 class Register:
     """The use case. One instance per process."""
 
-    def __init__(self, store: EventStore, catalogue: CatalogueReader) -> None:
+    def __init__(
+        self, store: EventStore, catalogue: CatalogueReader, known_resolver: Callable[[str], bool]
+    ) -> None:
+        """``known_resolver`` says whether a resolver of concurrent overrides of that name is installed."""
         self._store = store
         self._catalogue = catalogue
+        self._known_resolver = known_resolver
 
     def series(self, body: object, actor: str, correlation_id: str) -> dict[str, Any]:
         """Register a series, or change its name or rules.
@@ -64,8 +68,8 @@ class Register:
         """Put a new version of a rule set in force, for what is decided from now on.
 
         Raises:
-            InvalidInput: the definition breaks a rule, or would leave a series without settled rules; see
-                ``RuleBook.check``.
+            InvalidInput: the definition breaks a rule, names a resolver that is not installed, or would
+                leave a series without settled rules; see ``RuleBook.check``.
         """
         name = parse_layer(body, 1).rules
         stream = ev.rules_stream(name)
@@ -75,6 +79,9 @@ class Register:
             last = parse_layer(loaded.events[-1].data, layer.version)
             if last == layer:
                 return dict(loaded.events[-1].data)
+        conflict = layer.fields.get("conflict")
+        if conflict is not None and not self._known_resolver(conflict):
+            raise refuse("conflict", conflict, "known-resolver", "is not the name of an installed resolver")
         catalogue = self._catalogue.newest()
         catalogue.rules.check(layer, {s.rules for s in catalogue.series.values()})
         self._append(stream, loaded.version, ev.RULES_CHANGED, layer_json(layer), actor, correlation_id)
