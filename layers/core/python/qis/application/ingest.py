@@ -30,6 +30,7 @@ from qis.application.ports import (
     RawStore,
     Receipts,
 )
+from qis.domain import exact_json
 from qis.domain.claims import Claim, parse_claim
 from qis.domain.errors import Conflict, InvalidInput, Violation, refuse, shown
 from qis.domain.events import DATA_INGESTED, NewEvent, value_stream, value_stream_subject
@@ -74,8 +75,8 @@ def decode(payload: bytes) -> Any:
     if plain is not None:
         return plain
     try:
-        return _DECODER.decode(payload.decode("utf-8"))
-    except (ValueError, RecursionError, ArithmeticError) as error:  # the last: an exponent of 20 digits
+        return exact_json.decode(payload.decode("utf-8"))
+    except (ValueError, RecursionError, ArithmeticError) as error:
         raise refuse(
             "record",
             shown(payload[:80].decode("utf-8", "replace")),
@@ -98,27 +99,7 @@ def _decode_plain(payload: bytes) -> dict[str, str] | None:
     return body if payload.count(b'":') == len(body) else None
 
 
-def _integer(text: str) -> int | Decimal:
-    return int(text) if len(text) < 40 else Decimal(text)
-
-
-def _constant(name: str) -> Any:
-    raise refuse("value", name, "finite", "is not a finite number")
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [k for k, _ in pairs]
-        twice = next(k for k in names if names.count(k) > 1)
-        raise refuse(shown(twice), "", "distinct-keys", "is given more than once")
-    return found
-
-
 _PLAIN = msgspec.json.Decoder(dict[str, str])
-_DECODER = json.JSONDecoder(
-    parse_float=Decimal, parse_int=_integer, parse_constant=_constant, object_pairs_hook=_distinct
-)
 
 
 class Ingest:

@@ -13,6 +13,7 @@ from decimal import Context, Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from qis.domain import exact_json
 from qis.domain.errors import InvalidInput, refuse, shown
 from qis.domain.numbers import MAX_DIGITS, decimal_text
 from qis.domain.snap import Snap
@@ -145,7 +146,7 @@ def document_of(given: object, name: str) -> Mapping[str, Any]:
     """
     if isinstance(given, str):
         try:
-            given = _DECODER.decode(given)
+            given = exact_json.decode(given)
         except InvalidInput:
             raise
         except (ValueError, RecursionError, ArithmeticError) as error:
@@ -153,28 +154,6 @@ def document_of(given: object, name: str) -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
         raise refuse(name, given, "object", "is not a JSON object")
     return given
-
-
-def _whole(text: str) -> int | Decimal:
-    return int(text) if len(text) < 16 else Decimal(text)
-
-
-def _constant(text: str) -> Any:
-    raise refuse("value", text, "finite", "is not a finite number")
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [k for k, _ in pairs]
-        twice = next(k for k in names if names.count(k) > 1)
-        raise refuse(shown(twice), "", "distinct-keys", "is given more than once")
-    return found
-
-
-_DECODER = json.JSONDecoder(
-    parse_float=Decimal, parse_int=_whole, parse_constant=_constant, object_pairs_hook=_distinct
-)
 
 
 def whole(document: Sequence[Any]) -> Whole:
