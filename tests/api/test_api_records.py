@@ -200,3 +200,10 @@ def test_two_people_who_correct_a_record_unseen_by_each_other_are_siblings_to_re
         assert reply.status == 200, reply.text
     (item,) = kinds.get("/api/v1/exceptions").json["items"]
     assert sorted(o["value"]["amount"] for o in item["siblings"]) == ["0.26", "0.27"]
+    approve = "/api/v1/exceptions/{item}/approve"
+    other = kinds.send("POST", approve, {"value": records.dividend(amount="0.28")}, "cid", item=item["item"])
+    assert (other.status, other.json["violations"][0]["rule"]) == (400, "waiting-value")
+    chosen = {"value": records.dividend(amount="0.270")}
+    done = kinds.send("POST", approve, chosen, "cid", item=item["item"])
+    assert [e["type"] for e in done.json["events"]] == ["QualityApproved", "DataRestated"]
+    assert kinds.get(OFFICIAL, ACTION, snap=AT).json["value"]["amount"] == "0.27"

@@ -259,7 +259,7 @@ def test_commands_are_called_with_who_asked() -> None:
         event = proxy_event(method, resource, path, body=body, headers=headers, token=token(sub="bob"))
         assert front.respond(event)["statusCode"] == 200
     assert front.writes.calls == [
-        ("approve", UUID(item), "bob", "c-1"),
+        ("approve", UUID(item), "bob", "c-1", None),
         ("reject", UUID(item), "no", "bob", "c-1"),
         ("source", {"name": "ECB", "kind": "official", "licence": "l", "source": "ecb"}, "bob", "c-1"),
     ]

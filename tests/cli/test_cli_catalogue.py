@@ -136,6 +136,9 @@ def test_corrections_say_what_happened(system: System, run_cli: RunCli) -> None:
     system.on("POST", "/api/v1/exceptions/i-1/approve", nothing)
     system.on("POST", "/api/v1/exceptions/i-1/reject", nothing)
     assert "nothing changed" in run_cli("approve", "i-1").out
+    assert system.asked[-1].body is None
+    run_cli("approve", "i-1", "--value", "1.10")
+    assert system.asked[-1].body == {"value": "1.10"}
     run_cli("reject", "i-1", "--reason", "wrong")
     assert system.asked[-1].body == {"reason": "wrong"}
 

@@ -16,6 +16,7 @@ from qis.domain.errors import Conflict, FourEyes, InvalidInput
 from qis.domain.value_history import ValueHistory
 from tests.support.builders import EUR, append, rules, snap
 from tests.support.fakes import racing
+from tests.support.refusals import broken
 from tests.unit.test_reconciler import World
 
 
@@ -76,6 +77,64 @@ def test_a_third_person_decides_and_no_author_may(decide: str, value: str) -> No
     assert state.official is not None
     assert (str(state.official.value), state.issue) == (value, None)
     assert correct(world, "1.1009", "dan", seen=state.official.version) == [ev.DATA_RESTATED]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "official", "restated"),
+    [
+        ("1.1001", "1.1001", False),
+        ("1.1002", "1.1002", True),
+        ("1.10020", "1.1002", True),
+        ("1.1003", "1.1003", True),
+    ],
+)
+def test_who_decides_chooses_among_the_siblings(chosen: str, official: str, restated: bool) -> None:
+    world = published()
+    for value, by in (("1.1001", "ann"), ("1.1002", "bob"), ("1.1003", "cid")):
+        correct(world, value, by, seen=1)
+    issue = history(world).issue
+    assert issue is not None
+    done = world.corrections.approve(issue.issue_id, "dan", "request", chosen)
+    assert types_of(done) == [ev.QUALITY_APPROVED] + [ev.DATA_RESTATED] * restated
+    approved = next(e for e in reversed(world.store.log) if e.type == ev.QUALITY_APPROVED)
+    assert (approved.data["value"], approved.data["approved_by"]) == (official, "dan")
+    state = history(world)
+    assert state.official is not None
+    assert (str(state.official.value), state.issue, state.pinned) == (official, None, Decimal(official))
+    if restated:
+        version = world.store.log[-1].data
+        assert (version["before"]["value"], version["after"]["value"]) == ("1.1001", official)
+        assert all(by in version["reason"] for by in ("ann", "bob", "cid")), "those passed over are named"
+        assert all(state.clock.includes(o.clock) for o in issue.siblings), "all of them have been seen"
+
+
+@pytest.mark.parametrize("value", ["1.1000", "1.1004"])
+def test_a_value_that_nobody_proposed_cannot_be_chosen(value: str) -> None:
+    world = published()
+    correct(world, "1.1001", "ann", seen=1)
+    correct(world, "1.1002", "bob", seen=1)
+    before = history(world)
+    assert before.issue is not None
+    item = before.issue.issue_id
+    approve = world.corrections.approve
+    assert broken(lambda: approve(item, "cid", "request", value)) == [("value", "waiting-value")]
+    assert history(world) == before
+    with pytest.raises(FourEyes):
+        approve(item, "ann", "request", "1.1002")
+
+
+def test_where_one_value_waits_no_other_can_be_chosen() -> None:
+    world = published(World(range=["1", "2"]))
+    correct(world, "2.2", "ann", seen=1)
+    issue = history(world).issue
+    assert issue is not None
+    assert issue.kind == "restatement"
+    approve = world.corrections.approve
+    assert broken(lambda: approve(issue.issue_id, "cid", "request", "1.3")) == [("value", "waiting-value")]
+    assert types_of(approve(issue.issue_id, "cid", "request", "2.2")) == [
+        ev.QUALITY_APPROVED,
+        ev.DATA_RESTATED,
+    ]
 
 
 def test_a_third_one_joins_the_conflict() -> None:

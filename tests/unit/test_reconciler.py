@@ -338,6 +338,8 @@ def test_a_finding_is_acknowledged_without_touching_the_value() -> None:
     world.store.append(
         [append(ev.quality_stream(EUR, FIRST.text), 0, detected(item, gate=False, kind="stale"))]
     )
+    with pytest.raises(InvalidInput, match="waiting-value"):
+        world.corrections.approve(item, "ann", "request", "1.0")
     world.corrections.approve(item, "ann", "request")
     assert world.store.issue_status[item] == "approved"
     assert world.official() == "1.0"

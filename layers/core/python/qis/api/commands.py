@@ -34,7 +34,9 @@ class Corrections(Protocol):
         official_version: object = None,
     ) -> dict[str, Any]: ...
 
-    def approve(self, issue_id: UUID, actor: str, correlation_id: str) -> dict[str, Any]: ...
+    def approve(
+        self, issue_id: UUID, actor: str, correlation_id: str, value: object = None
+    ) -> dict[str, Any]: ...
 
     def reject(self, issue_id: UUID, reason: object, actor: str, correlation_id: str) -> dict[str, Any]: ...
 
@@ -112,7 +114,10 @@ class WriteOperations:
 
     def _approve(self, request: Request) -> Response:
         item = parameters.uuid(request.variables["item"], "item")
-        return _done(self._corrections.approve(item, request.actor, request.correlation_id))
+        value = None
+        if request.body:
+            value = check_fields(json_body(request), "", {"value"}, set())["value"]
+        return _done(self._corrections.approve(item, request.actor, request.correlation_id, value))
 
     def _reject(self, request: Request) -> Response:
         item = parameters.uuid(request.variables["item"], "item")

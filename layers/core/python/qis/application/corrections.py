@@ -81,12 +81,9 @@ class Corrections:
         if series is None:
             raise NotFound(f"series {reference_data_id} is not registered", "unknown-series")
         at = parse_snap(snap, series.semantics.snap_time)
-        right: Value
-        if series.structure is None:
-            right = parse_decimal(value, "value")
+        right = _parse(series, value, at)
+        if isinstance(right, Decimal):
             check_value(series, right)
-        else:
-            right = series.structure.parse(value, at)
         why = check_text(reason, "reason", 500)
         seen = self._official_version(reference_data_id, at, official_version)
         trigger = Trigger(reference_data_id, at, correlation_id, None, actor)
@@ -115,17 +112,26 @@ class Corrections:
         official = history.fold(found.events).official
         return None if official is None else official.version
 
-    def approve(self, issue_id: UUID, actor: str, correlation_id: str) -> dict[str, Any]:
+    def approve(
+        self, issue_id: UUID, actor: str, correlation_id: str, value: object = None
+    ) -> dict[str, Any]:
         """Let a waiting value out.
+
+        Args:
+            value: the one that is right, of several that wait; ``None``: the one that is proposed.
 
         Raises:
             NotFound: no such exception.
+            InvalidInput: ``value`` is none of those that wait.
             Overtaken: the value is not what would be decided now; it has been decided anew.
             Conflict, FourEyes: see ``ValueHistory.approve``.
         """
         issue = self._issue(issue_id)
         if not issue.gate:
+            if value is not None:
+                raise refuse("value", value, "waiting-value", "is chosen, and this exception holds none back")
             return self._close(issue_id, issue, QUALITY_APPROVED, actor, correlation_id, "acknowledged")
+        chosen = None if value is None else self._chosen(issue, value)
 
         def approval(
             history: ValueHistory,
@@ -133,7 +139,7 @@ class Corrections:
             references: Sequence[Reference],
             standings: Standings,
         ) -> list[NewEvent]:
-            events = history.approve(issue_id, actor, rules)
+            events = history.approve(issue_id, actor, rules, chosen)
             if history.issue is not None and history.issue.kind == "suspect":
                 _, since = history.reconcile(rules, references, standings)
                 if since:
@@ -163,6 +169,9 @@ class Corrections:
             lambda history, _rules, _references, _standings: history.reject(issue_id, actor, why),
         )
 
+    def _chosen(self, issue: Issue, value: object) -> Value:
+        return _parse(self._catalogue.newest().series[issue.reference_data_id], value, issue.snap)
+
     def _issue(self, issue_id: UUID) -> Issue:
         issue = self._store.issue(issue_id)
         if issue is None:
@@ -178,6 +187,10 @@ class Corrections:
     def _run(self, trigger: Trigger, seed: Seed) -> dict[str, Any]:
         done = self._reconciler.run([trigger], {trigger.key: seed})
         return _answer(trigger.reference_data_id, trigger.snap, done.get(trigger.key, []))
+
+
+def _parse(series: Series, value: object, snap: Snap) -> Value:
+    return parse_decimal(value, "value") if series.structure is None else series.structure.parse(value, snap)
 
 
 def _checks(

@@ -76,12 +76,20 @@ def _exceptions(
     session.emit({"items": items}, human)
 
 
-def _approve(session: Session, item: Item) -> None:
+def _approve(
+    session: Session,
+    item: Item,
+    value: Annotated[
+        str | None,
+        typer.Option("--value", metavar="V", help="Of a conflict, the value that is right; else the newest."),
+    ] = None,
+) -> None:
     """Let a waiting value out. Refused for whoever submitted it.
 
     Example: qis approve 3f0c… --as second.person
     """
-    done = session.api.call("POST", path("/api/v1/exceptions/{}/approve", item))
+    body = None if value is None else {"value": value}
+    done = session.api.call("POST", path("/api/v1/exceptions/{}/approve", item), body)
     session.emit(done, lambda out: _told(out, done))
 
 

@@ -18,7 +18,7 @@ from qis.domain.conflicts.clocks import ORIGIN, UNSTAMPED, HybridTime, VectorClo
 from qis.domain.conflicts.registers import Override, siblings
 from qis.domain.conflicts.resolvers import Resolver, keep_siblings
 from qis.domain.durations import duration_text
-from qis.domain.errors import Conflict, FourEyes
+from qis.domain.errors import Conflict, FourEyes, refuse
 from qis.domain.kinds.record import Structure, Value, stored_value, value_json, value_text
 from qis.domain.numbers import decimal_text
 from qis.domain.quality import Scores, value_scores
@@ -448,31 +448,35 @@ class ValueHistory:
         known += [] if self.override is None else [self.override.stamp]
         return tick(now_ms, max(known, default=None), origin)
 
-    def approve(self, issue_id: UUID, by: str, rules: RuleSet) -> list[ev.NewEvent]:
+    def approve(
+        self, issue_id: UUID, by: str, rules: RuleSet, value: Value | None = None
+    ) -> list[ev.NewEvent]:
         """A second person lets the waiting value out.
+
+        Args:
+            value: of a conflict, the sibling that is right; ``None``: the newest, which is proposed.
 
         Raises:
             Conflict: no such issue is open, or it proposes no value.
             FourEyes: ``by`` submitted what is to be approved.
+            InvalidInput: ``value`` is none of those that wait.
         """
         issue = self._open(issue_id, by)
         if issue.proposed is None:
             raise Conflict("the sources disagree and no value is proposed; restate or reject")
+        chosen = issue.proposed if value is None else _waiting(issue, issue.proposed, value)
         approved = self._event(
-            ev.QUALITY_APPROVED, issue_id=str(issue_id), value=value_json(issue.proposed), approved_by=by
+            ev.QUALITY_APPROVED, issue_id=str(issue_id), value=value_json(chosen), approved_by=by
         )
-        if self.official is not None and self.official.value == issue.proposed:
+        if self.official is not None and self.official.value == chosen:
             return [approved]
         if issue.kind in ("restatement", "conflict"):
             clock = self.clock
             for one in issue.siblings:
                 clock = clock.join(one.clock)
             stamp = max((o.stamp for o in issue.siblings), default=UNSTAMPED)
-            mine = Override(issue.proposed, by, issue.reason, clock.next(by), stamp)
-            return [
-                approved,
-                self._restated(issue.proposed, issue.reason, by, rules, (), REASON_APPROVAL, mine),
-            ]
+            mine = Override(chosen, by, issue.reason, clock.next(by), stamp)
+            return [approved, self._restated(chosen, issue.reason, by, rules, (), REASON_APPROVAL, mine)]
         used = [self.claims[c] for c in issue.claim_ids if c in self.claims]
         scores = value_scores(self.claims.values(), set(issue.claim_ids), (), rules)
         details = {
@@ -483,7 +487,7 @@ class ValueHistory:
         }
         return [
             approved,
-            self._official_event(issue.proposed, scores, details, REASON_APPROVAL, issue.reason, by),
+            self._official_event(chosen, scores, details, REASON_APPROVAL, issue.reason, by),
         ]
 
     def reject(self, issue_id: UUID, by: str, reason: str) -> list[ev.NewEvent]:
@@ -543,6 +547,16 @@ class ValueHistory:
 
     def _event(self, type_: str, **data: object) -> ev.NewEvent:
         return ev.NewEvent(type_, {**self._subject(), **data})
+
+
+def _waiting(issue: OpenIssue, proposed: Value, value: Value) -> Value:
+    """The one of the waiting values that equals ``value``, in its author's digits."""
+    waiting = [o.value for o in issue.siblings] or [proposed]
+    for one in waiting:
+        if one == value:
+            return one
+    named = ", ".join(value_text(v) for v in waiting)
+    raise refuse("value", value_text(value), "waiting-value", f"is not one of those that wait: {named}")
 
 
 def _rules_named(chain: Sequence[LayerRef]) -> dict[str, Any]:
