@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal, NamedTuple, Protocol
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from qis.domain.checks import Check
 from qis.domain.errors import QisError
-from qis.domain.events import Event, NewEvent, Position
-from qis.domain.reconciliation import Standings
-from qis.domain.rules import RuleBook
-from qis.domain.series import Series, Source
-from qis.domain.snap import Snap
+
+if TYPE_CHECKING:  # a function that needs one port does not pay for the types of all
+    from datetime import datetime
+    from uuid import UUID
+
+    from qis.domain.checks import Check
+    from qis.domain.events import Event, NewEvent, Position
+    from qis.domain.reconciliation import Standings
+    from qis.domain.rules import RuleBook
+    from qis.domain.series import Series, Source
+    from qis.domain.snap import Snap
 
 
 class Unavailable(QisError):
@@ -96,7 +99,7 @@ class Neighbours:
     """The nearest decided snap after; only where standings were asked for."""
 
 
-Key = tuple[str, Snap]
+Key: TypeAlias = "tuple[str, Snap]"
 """A series and a snap."""
 
 

@@ -27,18 +27,14 @@ import msgspec
 
 from qis.adapters.postgres import projections
 from qis.adapters.postgres.connection import Database
+from qis.adapters.postgres.log import COLUMNS, WAKE_CHANNEL, event_of
 from qis.application.ports import Append, Basis, Issue, Key, KnownClaims, Loaded, Neighbours, Outcome
-from qis.domain.events import VERSIONS, Event, Position, upcast
+from qis.domain.events import VERSIONS, Event
 from qis.domain.reconciliation import standings_of
 from qis.domain.snap import Snap
 
 if TYPE_CHECKING:
     from psycopg import Connection
-
-COLUMNS = (
-    "event_id, type, type_version, stream, version, recorded_at, actor, correlation_id, causation_id, "
-    "data, tx, position"
-)
 
 _LOAD = f"""
 SELECT {COLUMNS} FROM (
@@ -130,7 +126,6 @@ UPDATE stream_heads h SET version = x.expected
 FROM json_to_recordset(%s) AS x(stream text, expected integer) WHERE h.stream = x.stream
 """
 
-WAKE_CHANNEL = "qis_events"
 _RUN = 100
 """Appends whose rows are rendered together."""
 
@@ -144,24 +139,6 @@ def event_id(stream: str, version: int) -> str:
 
 
 _IDENTITY = blake2b(digest_size=16, person=b"qis-event-v1")
-
-
-def event_of(row: Sequence[Any]) -> Event:
-    """An event from a row of ``COLUMNS``, its data in the newest version of the type."""
-    type_, type_version = row[1], row[2]
-    return Event(
-        event_id=row[0],
-        type=type_,
-        type_version=VERSIONS.get(type_, type_version),
-        stream=row[3],
-        version=row[4],
-        recorded_at=row[5],
-        actor=row[6],
-        correlation_id=row[7],
-        causation_id=row[8],
-        data=upcast(type_, type_version, row[9]),
-        position=Position(int(row[10]), row[11]),
-    )
 
 
 class PostgresEventStore:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from qis.adapters.postgres.event_store import COLUMNS, WAKE_CHANNEL, event_of
+from qis.adapters.postgres.log import COLUMNS, WAKE_CHANNEL, event_of
 from qis.domain.events import START, Event, Position
 
 if TYPE_CHECKING:

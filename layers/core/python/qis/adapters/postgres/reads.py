@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from qis.adapters.postgres.event_store import COLUMNS, event_of
+from qis.adapters.postgres.log import COLUMNS, event_of
 from qis.application.ports import Unavailable
 from qis.application.queries import (
     Entry,
