@@ -23,6 +23,7 @@ from qis.domain.events import Position
 from qis.domain.findings import Fact
 from qis.domain.rules import rule_set_json
 from qis.domain.snap import Snap
+from tests.support import records
 from tests.support.builders import EUR, FIXING, daily_body, rules_body, series_body, snap, source_body
 from tests.support.databases import FreshDatabase
 from tests.support.fakes import LogCatalogue, MemoryEventStore, MemoryFacts, MemoryReceipts
@@ -133,6 +134,18 @@ def test_a_series_may_change_its_name_and_rules_but_not_what_its_values_mean(reg
 
 def test_a_series_under_unknown_rules_is_refused(registry: Registry) -> None:
     assert broken(lambda: registry.register.series(series_body(), *WHO)) == [("rules", "known-rules")]
+
+
+def test_a_series_of_records_and_rules_about_numbers_are_refused_together(registry: Registry) -> None:
+    put = registry.register
+    put.rules(rules_body(rules="records", max_move="0.1"), *WHO)
+    curve = records.series_body(records.CURVE)
+    assert broken(lambda: put.series(curve, *WHO)) == [("max_move", "numbers-only")]
+    put.rules(rules_body(rules="records", max_move=None), *WHO)
+    put.series(curve, *WHO)
+    change = rules_body(rules="records", max_move=None, range=["0", None])
+    assert broken(lambda: put.rules(change, *WHO)) == [("range", "numbers-only")]
+    put.rules(rules_body(rules="records", max_move=None, tolerance="0.01"), *WHO)
 
 
 def test_rules_with_a_resolver_that_nobody_installed_are_refused(registry: Registry) -> None:

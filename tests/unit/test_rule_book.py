@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from qis.domain.errors import NotFound
+from qis.domain.errors import InvalidInput, NotFound
 from qis.domain.rules import RuleBook, RuleSet, layer_json, parse_layer, rule_set_json
 from qis.domain.rules.book import effective_json
 from qis.domain.rules.documents import differences
@@ -121,7 +121,45 @@ def test_what_may_not_be_put_in_force_is_refused(
 def test_an_open_asset_class_is_accepted_and_a_series_may_not_name_it() -> None:
     known = book(HOUSE)
     known.check(parse_layer({**ASSET_CLASS, "extends": None, "rules": "x"}, 1), set())
-    assert broken(lambda: known.check_settled("house"))[0] == ("method", "required")
+    assert broken(lambda: known.check_settled("house", of_records=False))[0] == ("method", "required")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "off"),
+    [
+        ("max_move", "0.1", None),
+        ("range", ["1", None], None),
+        ("exclusion", {"after": 2, "readmit_after": 3}, None),
+    ],
+)
+def test_what_is_about_numbers_is_refused_where_records_are(field: str, value: Any, off: Any) -> None:
+    plain = {k: v for k, v in rules_body(rules="base", level="house").items() if k != "max_move"}
+    records = {"rules": "records", "extends": "base"}
+    known = book(plain, records, {"rules": "numbers", "extends": "base"})
+
+    def refused(body: dict[str, Any], of_records: set[str]) -> list[tuple[str, str]]:
+        layer = parse_layer(body, len(known.versions(body["rules"])) + 1)
+        return broken(lambda: known.check(layer, {"records", "numbers"}, of_records))
+
+    for body in ({**records, field: value}, {**plain, field: value}):
+        assert refused(body, {"records"}) == [(field, "numbers-only")]
+        assert refused(body, set()) == []
+        assert refused({**body, "valid_from": "2027-01-01"}, {"records"}) == [(field, "numbers-only")]
+        assert refused({**body, field: off}, {"records"}) == []
+    assert refused({"rules": "numbers", "extends": "base", field: value}, {"records"}) == []
+    set_ = known.having(parse_layer({**plain, field: value}, 2))
+    assert broken(lambda: set_.check_settled("records", of_records=True)) == [(field, "numbers-only")]
+    assert broken(lambda: set_.check_settled("records", of_records=False)) == []
+    off_again = set_.having(parse_layer({**records, field: off}, 2))
+    assert broken(lambda: off_again.check_settled("records", of_records=True)) == []
+
+
+def test_everything_about_numbers_is_named_with_its_value_and_where_it_is_set() -> None:
+    known = book(rules_body(rules="base", range=["0", "9"]), {"rules": "records", "extends": "base"})
+    with pytest.raises(InvalidInput) as refusal:
+        known.check_settled("records", of_records=True)
+    told = [(v.field, v.value, v.message.rpartition(" ")[2]) for v in refusal.value.violations]
+    assert told == [("max_move", "0.05", "base"), ("range", "['0', '9']", "base")]
 
 
 def test_a_chain_of_more_than_eight_is_refused() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a function that needs one port does not pay for the types o
     from qis.domain.checks import Check
     from qis.domain.events import Event, NewEvent, Position
     from qis.domain.reconciliation import Standings
-    from qis.domain.rules import RuleBook
+    from qis.domain.rules import Layer, RuleBook
     from qis.domain.series import Series, Source
     from qis.domain.snap import Snap
 
@@ -192,6 +192,15 @@ class Catalogue:
     """Sources, each with whether claims of it are taken."""
     checks: Mapping[str, Check] = field(default_factory=dict)
     """Business rules, those that are not active included."""
+
+    def check_rules(self, layer: Layer) -> None:
+        """Whether ``layer`` may be put in force for the series that there are.
+
+        Raises:
+            InvalidInput: see ``RuleBook.check``.
+        """
+        used = self.series.values()
+        self.rules.check(layer, {s.rules for s in used}, {s.rules for s in used if s.structure is not None})
 
 
 class CatalogueReader(Protocol):

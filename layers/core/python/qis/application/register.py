@@ -28,14 +28,15 @@ class Register:
         """Register a series, or change its name or rules.
 
         Raises:
-            InvalidInput: the definition breaks a rule, names unknown rules, or changes what stored
-                values mean (rule ``semantics-fixed``): that is another series.
+            InvalidInput: the definition breaks a rule, names rules that are unknown or cannot be those of
+                its kind, or changes what stored values mean (rule ``semantics-fixed``): that is another
+                series.
         """
         series = parse_series(body)
         catalogue = self._catalogue.newest()
         if series.rules not in catalogue.rules.names:
             raise refuse("rules", series.rules, "known-rules", "is not a registered rule set")
-        catalogue.rules.check_settled(series.rules)
+        catalogue.rules.check_settled(series.rules, of_records=series.structure is not None)
         before = catalogue.series.get(series.reference_data_id)
         if before is not None:
             _check_unchanged(before, series)
@@ -82,8 +83,7 @@ class Register:
         conflict = layer.fields.get("conflict")
         if conflict is not None and not self._known_resolver(conflict):
             raise refuse("conflict", conflict, "known-resolver", "is not the name of an installed resolver")
-        catalogue = self._catalogue.newest()
-        catalogue.rules.check(layer, {s.rules for s in catalogue.series.values()})
+        self._catalogue.newest().check_rules(layer)
         self._append(stream, loaded.version, ev.RULES_CHANGED, layer_json(layer), actor, correlation_id)
         return layer_json(layer)
 

@@ -189,7 +189,7 @@ class WhatIf:
             layer = parse_layer(
                 {**definition, "rules": scope.rules}, versions[0].version + 1 if versions else 1
             )
-            book.check(layer, {s.rules for s in catalogue.series.values()})
+            catalogue.check_rules(layer)
             book = book.having(layer)
         ids = scope.ids(catalogue, book)
         place = _Place.start(ids) if resume is None else _Place.read(resume)

@@ -16,16 +16,19 @@ The first version of a document covers every snap, so there always is one in for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from qis.domain.errors import NotFound, refuse
+from qis.domain.errors import InvalidInput, NotFound, Violation, refuse, shown
 from qis.domain.rules.documents import FIELDS, incomplete, layer_json, parse_layer
 from qis.domain.rules.model import Layer, LayerRef, Level, RuleSet
 from qis.domain.snap import Snap
 
 LONGEST_CHAIN = 8
+ABOUT_NUMBERS = ("max_move", "range", "exclusion")
+"""Fields that say nothing of records (``qis.domain.kinds``); a document under which records are leaves them
+open or switches them off."""
 
 
 class Origin(NamedTuple):
@@ -131,15 +134,16 @@ class RuleBook:
             wanted = found[-1].extends
         return found
 
-    def check(self, layer: Layer, in_use: Iterable[str]) -> None:
+    def check(self, layer: Layer, in_use: Iterable[str], of_records: Collection[str] = ()) -> None:
         """Whether ``layer`` may be put in force as the next version of its document.
 
         Args:
             in_use: documents that series name: their rules must stay settled at every snap.
+            of_records: those of them that series of records name: nothing that is about numbers may be set.
 
         Raises:
             InvalidInput: a first version with bounds, an unknown or narrower document extended, a circle,
-                or a chain in use that would leave a field open.
+                or a chain in use that would leave a field open, or set one that its series cannot have.
         """
         if not self.versions(layer.rules) and not layer.covers_all:
             field = "valid_from" if layer.valid_from is not None else "valid_to"
@@ -156,15 +160,21 @@ class RuleBook:
                     _check_levels(chain)
                     if name in in_use or layer.level in (Level.SERIES, Level.GROUP):
                         book._settle(chain)
+                    if name in of_records:
+                        _check_for_records(chain)
 
-    def check_settled(self, name: str) -> None:
-        """Whether a series may name ``name``: at every snap its chain settles every field.
+    def check_settled(self, name: str, *, of_records: bool) -> None:
+        """Whether a series, of records or of numbers, may name ``name``: at every snap its chain settles
+        every field, and sets none that says nothing of its values.
 
         Raises:
-            InvalidInput: it leaves one open.
+            InvalidInput: it leaves one open, or sets one about numbers for records.
         """
         for ns in self._turns(name):
-            self._settle(self.chain(name, ns))
+            chain = self.chain(name, ns)
+            self._settle(chain)
+            if of_records:
+                _check_for_records(chain)
 
     def _turns(self, name: str) -> list[int]:
         """Snaps from which other versions may be in force than before: the ends of every validity that the
@@ -229,6 +239,18 @@ def _check_levels(chain: Sequence[Layer]) -> None:
                 "broader-level",
                 f"is of level {broad.level.value}, narrower than {narrow.level.value}",
             )
+
+
+def _check_for_records(chain: Sequence[Layer]) -> None:
+    """Refuse what would be ignored: whoever sets a largest move relies on it."""
+    broken = []
+    for name in ABOUT_NUMBERS:
+        value, layer = _first(chain, name)
+        if layer is not None and value != FIELDS[name].default:
+            told = f"is about numbers, has no meaning for records, and is set by {layer.rules}"
+            broken.append(Violation(name, shown(FIELDS[name].as_json(value)), "numbers-only", told))
+    if broken:
+        raise InvalidInput(*broken)
 
 
 def parse_rules(given: object, version: int) -> RuleSet:
