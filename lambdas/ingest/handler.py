@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
@@ -19,29 +19,14 @@ from aws_lambda_powertools.metrics import MetricUnit
 from qis.adapters.aws.services import S3RawStore, SqsDeadLetters
 from qis.adapters.backbone import failures, payload
 from qis.adapters.postgres.catalogue import PostgresCatalogue
-from qis.adapters.postgres.checked_values import PostgresCheckedValues
 from qis.adapters.postgres.connection import Database, Target, lost
 from qis.adapters.postgres.event_store import PostgresEventStore
-from qis.adapters.postgres.issues import PostgresIssues
-from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.receipts import PostgresReceipts
-from qis.adapters.resolvers import installed, resolver
-from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
-from qis.api.commands import WriteOperations
-from qis.api.contract import contract
-from qis.api.issues import IssueWriteOperations
-from qis.api.router import Router
-from qis.api.rules import RuleWriteOperations
-from qis.api.trials import TrialOperations
-from qis.application.checks import Trial
-from qis.application.corrections import Corrections, Overrides
 from qis.application.ingest import Delivery, Ingest
-from qis.application.issues import IssueDesk
-from qis.application.quality import Quality
-from qis.application.reconcile import Reconciler
-from qis.application.register import Register
-from qis.application.rules import ApplyRules
 from qis.settings import IngestEnvironment
+
+if TYPE_CHECKING:
+    from qis.api.router import Router
 
 logger = Logger()
 tracer = Tracer()
@@ -53,19 +38,21 @@ REDRIVE = "redrive:"
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """The use cases of the function."""
+    """What both kinds of event need."""
 
+    env: IngestEnvironment
+    database: Database
+    store: PostgresEventStore
+    catalogue: PostgresCatalogue
     ingest: Ingest
-    router: Router
 
 
 @cache
 def bootstrap() -> App:
-    """The use cases with their adapters, once per process."""
+    """The use case with its adapters, once per process."""
     import boto3
 
     env = IngestEnvironment.read(os.environ)
-    clock = partial(datetime.now, UTC)
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-ingest")
     store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)
     ingest = Ingest(
@@ -78,21 +65,51 @@ def bootstrap() -> App:
         PostgresReceipts(database),
         uuid4,
     )
-    quality = Quality(store, catalogue, PostgresFacts(database))
-    reconciler = Reconciler(store, catalogue)
-    overrides = Overrides(lambda: time.time_ns() // 1_000_000, os.environ["AWS_REGION"], resolver)
-    corrections = Corrections(store, catalogue, reconciler, quality, overrides)
-    operations = WriteOperations(ingest, corrections, Register(store, catalogue, installed)).handlers()
-    desk = IssueDesk(store, PostgresIssues(database), corrections, clock)
-    operations |= IssueWriteOperations(desk).handlers()
-    operations |= TrialOperations(Trial(PostgresCheckedValues(database), catalogue), clock).handlers()
-    operations |= RuleWriteOperations(ApplyRules(store, catalogue, reconciler)).handlers()
-    keys = partial(fetch_jwks, env.jwks_url)
-    authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
     # The upload of the raw batch runs beside the checking of it: its few steps must not wait 5 ms each.
     sys.setswitchinterval(0.0005)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
-    return App(ingest, Router("ingest", contract(), operations, authenticator, uuid4, _fault, lost))
+    return App(env, database, store, catalogue, ingest)
+
+
+@cache
+def router() -> Router:
+    """The writing routes, made when the first request comes: batches of the stream need none of it."""
+    from qis.adapters.postgres.checked_values import PostgresCheckedValues
+    from qis.adapters.postgres.issues import PostgresIssues
+    from qis.adapters.postgres.quality_facts import PostgresFacts
+    from qis.adapters.resolvers import installed, resolver
+    from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
+    from qis.api.commands import WriteOperations
+    from qis.api.contract import contract
+    from qis.api.issues import IssueWriteOperations
+    from qis.api.router import Router
+    from qis.api.rules import RuleWriteOperations
+    from qis.api.trials import TrialOperations
+    from qis.application.checks import Trial
+    from qis.application.corrections import Corrections, Overrides
+    from qis.application.issues import IssueDesk
+    from qis.application.quality import Quality
+    from qis.application.reconcile import Reconciler
+    from qis.application.register import Register
+    from qis.application.rules import ApplyRules
+
+    app, clock = bootstrap(), partial(datetime.now, UTC)
+    store, catalogue, database = app.store, app.catalogue, app.database
+    quality, reconciler = Quality(store, catalogue, PostgresFacts(database)), Reconciler(store, catalogue)
+    overrides = Overrides(lambda: time.time_ns() // 1_000_000, os.environ["AWS_REGION"], resolver)
+    corrections = Corrections(store, catalogue, reconciler, quality, overrides)
+    register = Register(store, catalogue, installed)
+    desk = IssueDesk(store, PostgresIssues(database), corrections, clock)
+    operations = {
+        **WriteOperations(app.ingest, corrections, register).handlers(),
+        **IssueWriteOperations(desk).handlers(),
+        **TrialOperations(Trial(PostgresCheckedValues(database), catalogue), clock).handlers(),
+        **RuleWriteOperations(ApplyRules(store, catalogue, reconciler)).handlers(),
+    }
+    env = app.env
+    keys = partial(fetch_jwks, env.jwks_url)
+    authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
+    return Router("ingest", contract(), operations, authenticator, uuid4, _fault, lost)
 
 
 @logger.inject_lambda_context
@@ -101,7 +118,7 @@ def bootstrap() -> App:
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """A batch of the ingest stream (raises on failure, so that Lambda retries), or a REST proxy event."""
     if "Records" not in event:
-        answer = bootstrap().router.respond(event)
+        answer = router().respond(event)
         metrics.add_metric(f"Answers{answer['statusCode'] // 100}xx", MetricUnit.Count, 1)
         return answer
     started = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
@@ -13,28 +14,31 @@ from uuid import uuid4
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
-from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.connection import Database, Target, lost
-from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.reads import PostgresReads
-from qis.adapters.postgres.scoreboard import PostgresScores
 from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
 from qis.adapters.valkey import ValkeyAnswers, role_sign_in
 from qis.api.contract import contract
 from qis.api.issues import IssueReadOperations
 from qis.api.reads import ReadOperations
-from qis.api.router import Router
-from qis.api.rules import RuleReadOperations
-from qis.api.scores import ScoreOperations
+from qis.api.router import Handler, Router, deferred
 from qis.application.queries import NoCache, Queries
-from qis.application.rules import RuleQueries, WhatIf
-from qis.application.scoreboard import ScoreQueries
 from qis.settings import QueryEnvironment
 
 logger = Logger()
 tracer = Tracer()
 metrics = Metrics()
+
+RULES_AND_SCORES = (
+    "getEffectiveRules",
+    "listRuleVersions",
+    "diffRules",
+    "tryRules",
+    "getScores",
+    "getScorecard",
+)
+"""Operations that need the rules themselves, which reading values does not."""
 
 
 @cache
@@ -48,16 +52,29 @@ def bootstrap() -> Router:
     database = Database(Target.of(env, region), "qis-query")
     reads = PostgresReads(database)
     operations = ReadOperations(Queries(reads, clock), cache_, clock).handlers()
-    catalogue = PostgresCatalogue(database, time.monotonic)
-    what_if = WhatIf(PostgresEventStore(database), catalogue)
-    operations |= RuleReadOperations(RuleQueries(reads), what_if).handlers()
     operations |= IssueReadOperations(PostgresIssues(database)).handlers()
-    scores = ScoreQueries(PostgresScores(database), catalogue)
-    operations |= ScoreOperations(scores, clock).handlers()
+    operations |= deferred(RULES_AND_SCORES, partial(_rules_and_scores, database, reads, clock))
     keys = partial(fetch_jwks, env.jwks_url)
     authenticator = JwtAuthenticator(keys, env.token_issuer, env.token_audience, clock)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
     return Router("query", contract(), operations, authenticator, uuid4, _fault, lost)
+
+
+def _rules_and_scores(
+    database: Database, reads: PostgresReads, clock: Callable[[], datetime]
+) -> dict[str, Handler]:
+    from qis.adapters.postgres.catalogue import PostgresCatalogue
+    from qis.adapters.postgres.event_store import PostgresEventStore
+    from qis.adapters.postgres.scoreboard import PostgresScores
+    from qis.api.rules import RuleReadOperations
+    from qis.api.scores import ScoreOperations
+    from qis.application.rules import RuleQueries, WhatIf
+    from qis.application.scoreboard import ScoreQueries
+
+    catalogue = PostgresCatalogue(database, time.monotonic)
+    what_if = WhatIf(PostgresEventStore(database), catalogue)
+    rules = RuleReadOperations(RuleQueries(reads), what_if).handlers()
+    return rules | ScoreOperations(ScoreQueries(PostgresScores(database), catalogue), clock).handlers()
 
 
 @logger.inject_lambda_context

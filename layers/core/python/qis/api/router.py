@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,23 @@ from qis.application.access import Authenticator, Forbidden, Principal, Unauthen
 from qis.domain.errors import refuse, shown
 
 Handler = Callable[[http.Request], http.Response]
+
+
+def deferred(operations: Collection[str], make: Callable[[], Mapping[str, Handler]]) -> dict[str, Handler]:
+    """Handlers of operations that few ask for. ``make``, which has to give these and no others, imports and
+    makes them when the first of them is asked for, so that they slow no cold start."""
+
+    @cache
+    def made() -> Mapping[str, Handler]:
+        handlers = make()
+        if handlers.keys() != set(operations):
+            raise ValueError(f"operations and handlers differ: {sorted(handlers.keys() ^ set(operations))}")
+        return handlers
+
+    def handler(name: str) -> Handler:
+        return lambda request: made()[name](request)
+
+    return {name: handler(name) for name in operations}
 
 
 class Router:
