@@ -122,6 +122,60 @@ def test_what_a_source_seems_to_mean_is_proposed(run_cli: RunCli, claims: Path, 
     assert "10^2" in proposal["detail"]
 
 
+def test_an_attribute_may_have_rules_of_its_own(run_cli: RunCli, tmp_path: Path) -> None:
+    file, rules, out = tmp_path / "claims.csv", tmp_path / "rules.json", tmp_path / "out.csv"
+    rows = [
+        f"2020-01-{day:02},A,{source},{value},{attribute}"
+        for day in range(1, 11)
+        for attribute in ("open", "close")
+        for source, value in (("a", "1.50"), ("b", "1.50"), ("x", "1.60"), ("y", "1.60"), ("z", "1.60"))
+    ]
+    file.write_text("\n".join([f"{HEADER},attribute", *rows]))
+    body = {"rules": "r", "attributes": {"open": {"copy_groups": [["x", "y", "z"]], "min_sources": 2}}}
+    rules.write_text(json.dumps(body))
+    ran = run_cli("fuse", str(file), "--out", str(out), "--rules", str(rules))
+    assert ran.status == 0
+    assert {(r["attribute"], r["value"]) for r in decisions(out)} == {("open", "1.50"), ("close", "1.60")}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "field", "rule"),
+    [
+        ({"opne": {}}, "attributes.opne", "known-attribute"),
+        ({"open": {"max_move": "0.1"}}, "attributes.open.max_move", "known-field"),
+        ({"open": {"extends": "other"}}, "attributes.open.extends", "known-field"),
+        ({"open": {"tolerance": {"ticks": 1, "tick": "1"}}}, "attributes.open.tolerance", "relative"),
+        (
+            {"open": {"method": {"name": "accu", "publish_at": "1"}}},
+            "attributes.open.method.publish_at",
+            "probability",
+        ),
+        ({"open": []}, "attributes.open", "object"),
+        ([], "attributes", "object"),
+    ],
+)
+def test_rules_of_an_attribute_are_checked(
+    run_cli: RunCli, tmp_path: Path, attributes: object, field: str, rule: str
+) -> None:
+    file, rules, out = tmp_path / "claims.csv", tmp_path / "rules.json", tmp_path / "out.csv"
+    file.write_text(f"{HEADER},attribute\n2020-01-01,A,a,1.5,open\n2020-01-01,A,a,1.6,close\n")
+    rules.write_text(json.dumps({"rules": "r", "attributes": attributes}))
+    ran = run_cli("fuse", str(file), "--out", str(out), "--rules", str(rules), "--json")
+    assert ran.status == 1
+    assert [(v["field"], v["rule"]) for v in ran.document["violations"]] == [(field, rule)]
+    assert not out.exists()
+
+
+def test_an_attribute_in_the_name_has_rules_too(run_cli: RunCli, tmp_path: Path) -> None:
+    file, rules, out = tmp_path / "claims.csv", tmp_path / "rules.json", tmp_path / "out.csv"
+    rows = [f"2020-01-01,{name}.{a},s,1.5" for name in ("A", "B", "C") for a in ("open", "close")]
+    file.write_text("\n".join([HEADER, *rows]))
+    rules.write_text(json.dumps({"rules": "r", "attributes": {"open": {"method": "median"}}}))
+    assert run_cli("fuse", str(file), "--out", str(out), "--rules", str(rules)).status == 0
+    by_name = {r["reference_data_id"]: r["method"] for r in decisions(out)}
+    assert by_name == {f"{n}.{a}": m for n in "ABC" for a, m in (("open", "median"), ("close", "consensus"))}
+
+
 def test_bad_input_is_refused(run_cli: RunCli, claims: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     assert run_cli("fuse", str(claims), "--out", str(tmp_path / "out.txt")).status == 1

@@ -15,6 +15,7 @@ from qis.application.fusing import Plan, fuse, kinds_of, parse_plan
 from qis.domain import events as ev
 from qis.domain.errors import InvalidInput
 from qis.domain.fusion.calibration import UNKNOWN, confidence
+from qis.domain.fusion.consensus import Terms
 from qis.domain.fusion.items import Claimed, Item, Verdict
 from qis.domain.fusion.learned import Learned, learned_from, parse_learned
 from qis.domain.fusion.memory import HORIZON, Memory, SourceRecord
@@ -251,11 +252,61 @@ def test_a_plan_comes_from_a_rule_document() -> None:
     assert other.settings == Settings(Decimal("0.99"), 2, plan.settings.terms._replace(copies={}))
 
 
+def test_an_attribute_has_what_it_sets_and_else_what_the_document_sets() -> None:
+    learned = {"name": "consensus", **weights().as_json()}
+    own = {"tolerance": None, "copy_groups": None, "method": {"name": "accu", "publish_at": "0.9"}}
+    plan = parse_plan(
+        {
+            "rules": "r",
+            "version": 3,
+            "level": "group",
+            "method": learned,
+            "tolerance": {"bp": "5"},
+            "min_sources": 2,
+            "copy_groups": [["a", "b"]],
+            "attributes": {"open": own, "close": {"tolerance": "0"}},
+        },
+        None,
+        7,
+    )
+    opened, closed, other = plan.of("open"), plan.of("close"), plan.of("volume")
+    assert other is plan
+    assert opened.settings == Settings(Decimal("0.9"), 2, Terms(0.0005, {}))
+    assert (opened.method, opened.learned.sources, opened.train_until) == ("accu", (), 7)
+    assert (closed.method, closed.learned) == ("consensus", plan.learned)
+    assert closed.settings.terms == plan.settings.terms._replace(tolerance=0.0)
+    memory = Memory()
+    for items in fuse([(0, [item({"a": "1", "b": "1"})])], plan, memory):
+        assert items
+    assert memory.kinds["price"].sources["feed"].judged == dict(plan.learned.sources)["feed"][0]
+
+
+def test_what_it_takes_to_publish_one_attribute_leaves_the_others_as_they_are() -> None:
+    def verdicts(rules: object) -> dict[str, list[Verdict]]:
+        found: dict[str, list[Verdict]] = {"open": [], "close": []}
+        said = ([Claimed(s, Decimal(price)) for s in "abcd"] for price in prices(30))
+        snaps = ((i, [Item(f"s.{k}", k, claims) for k in found]) for i, claims in enumerate(said))
+        for decided in fuse(snaps, parse_plan(rules, None, None), Memory()):
+            for item_, verdict in decided:
+                found[item_.kind].append(verdict)
+        return found
+
+    plain = verdicts(None)
+    strict = verdicts({"rules": "r", "attributes": {"open": {"min_sources": 5}}})
+    assert strict["close"] == plain["close"]
+    assert any(v.official for v in plain["open"])
+    assert not any(v.official for v in strict["open"])
+    assert [v.value for v in strict["open"]] == [v.value for v in plain["open"]]
+
+
 @pytest.mark.parametrize(
     "body",
     [
         {"rules": "r", "method": "guess"},
         {"rules": "r", "max_move": "0.1"},
+        {"rules": "r", "extends": "other"},
+        {"rules": "r", "valid_from": "2026-01-01"},
+        {"tolerance": "0"},
         {"rules": "r", "tolerance": {"absolute": "1"}},
         {"rules": "r", "method": {"name": "accu", "publish_at": "1"}},
         {"rules": "r", "method": {"name": "accu", "weights": {"sources": {}}}},

@@ -7,11 +7,11 @@ what was learned from the snaps before it, and only then are its decisions learn
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from qis.domain.errors import refuse
+from qis.domain.errors import InvalidInput, Violation, refuse, shown
 from qis.domain.fusion.consensus import Terms
 from qis.domain.fusion.items import Item, Verdict
 from qis.domain.fusion.learned import Learned
@@ -20,7 +20,7 @@ from qis.domain.fusion.methods import DEFAULT_METHOD, DEFAULTS, METHODS, Setting
 from qis.domain.fusion.semantics import Semantics
 from qis.domain.rules.documents import parse_layer
 from qis.domain.rules.tolerance import Unit
-from qis.domain.series import check_choice
+from qis.domain.series import MOST_NAMED, check_choice, check_fields
 
 SEPARATORS = ".:/|#_- "
 GRID = 0.8
@@ -28,6 +28,9 @@ GRID = 0.8
 NOTHING_LEARNED = Learned()
 USED = frozenset({"method", "tolerance", "min_sources", "copy_groups"})
 """Fields of a rule document that mean something where nothing is published."""
+NAMES = frozenset({"rules", "version", "level"})
+"""What a document says of itself, and of no decision."""
+ATTRIBUTES = "attributes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,60 @@ class Plan:
     """Snap, in nanoseconds, after which nothing is learned any more; ``None``: learning goes on."""
     learned: Learned = NOTHING_LEARNED
     """What every kind of series begins with."""
+    attributes: Mapping[str, Plan] = field(default_factory=dict)
+    """Of kinds of series that the rules say something else of."""
+
+    def of(self, kind: str) -> Plan:
+        """How series of a kind are to be fused."""
+        return self.attributes.get(kind, self)
+
+    def check_attributes(self, kinds: Collection[str]) -> None:
+        """Whether every attribute that the rules name is one of the kinds that there are.
+
+        Raises:
+            InvalidInput: naming each that is not.
+        """
+        there = ", ".join(sorted(kinds)[:MOST_NAMED]) or "none"
+        unknown = [
+            Violation(f"{ATTRIBUTES}.{shown(a)}", shown(a), "known-attribute", f"is not in the file: {there}")
+            for a in sorted(self.attributes.keys() - set(kinds))
+        ]
+        if unknown:
+            raise InvalidInput(*unknown)
 
 
 def parse_plan(rules: object | None, method: str | None, train_until: int | None) -> Plan:
     """The plan of a rule document and of what a command line says beside it.
 
+    Under ``attributes`` the document has, by attribute, what is different for it: each field that is set
+    there takes the place of the document's own, as that of a layer does.
+
     Raises:
         InvalidInput: naming field, value and rule; also for a field that has no meaning here.
     """
-    fields: Mapping[str, Any] = {} if rules is None else parse_layer(rules, 1).fields
-    for name in fields.keys() - USED:
-        raise refuse(name, fields[name], "fusion-field", f"does not apply here; {', '.join(sorted(USED))} do")
+    if rules is None:
+        return _plan({}, method, train_until)
+    document = check_fields(rules, "", {"rules"}, USED | NAMES | {ATTRIBUTES})
+    own = {k: v for k, v in document.items() if k != ATTRIBUTES}
+    fields = parse_layer(own, 1).fields
+    others = document.get(ATTRIBUTES, {})
+    if not isinstance(others, dict):
+        raise refuse(ATTRIBUTES, others, "object", "is not an object of rules by attribute")
+    attributes = {}
+    for name, given in others.items():
+        where = f"{ATTRIBUTES}.{shown(name)}"
+        body = check_fields(given, where, set(), USED)
+        try:
+            set_here = parse_layer({**body, "rules": own["rules"]}, 1).fields
+            attributes[name] = _plan({**fields, **set_here}, method, train_until)
+        except InvalidInput as refusal:
+            raise InvalidInput(
+                *(replace(v, field=f"{where}.{v.field}") for v in refusal.violations)
+            ) from refusal
+    return replace(_plan(fields, method, train_until), attributes=attributes)
+
+
+def _plan(fields: Mapping[str, Any], method: str | None, train_until: int | None) -> Plan:
     given = fields.get("method")
     named = method or (given.name if given is not None else DEFAULT_METHOD)
     check_choice(named, "method", tuple(METHODS))
@@ -82,9 +128,13 @@ def fuse(
     ``semantics`` counts what sources seem to mean."""
     for at, items in snaps:
         items = list(items)
-        for kind in {item.kind for item in items} - memory.kinds.keys() if plan.learned.sources else ():
-            memory.kinds[kind] = plan.learned.record()
-        decided = [(item, *decide(plan.method, item, memory, plan.settings)) for item in items]
+        ways = {kind: plan.of(kind) for kind in {item.kind for item in items}}
+        for kind, way in ways.items():
+            if way.learned.sources and kind not in memory.kinds:
+                memory.kinds[kind] = way.learned.record()
+        decided = [
+            (item, *decide(ways[item.kind].method, item, memory, ways[item.kind].settings)) for item in items
+        ]
         if semantics is not None:
             for _, _, panel, chosen in decided:
                 semantics.note(panel, chosen)

@@ -104,7 +104,7 @@ def _fuse(
     semantics = None if proposals is None else Semantics()
     counts = {"official": 0, "suspect": 0}
     with _Output(out) as output:
-        for decided in fuse(claims.snaps(), plan, memory, semantics):
+        for decided in fuse(claims.snaps(plan), plan, memory, semantics):
             for item, verdict in decided:
                 counts["official" if verdict.official else "suspect"] += 1
                 output.add(claims.row(item, verdict))
@@ -147,8 +147,8 @@ def _write_learned(file: Path, plan: Plan, memory: Memory) -> None:
     from qis.domain.fusion.learned import learned_from
 
     methods = {
-        kind: {"name": plan.method, **learned_from(memory, kind, plan.settings.publish_at).as_json()}
-        for kind in sorted(memory.kinds)
+        kind: {"name": way.method, **learned_from(memory, kind, way.settings.publish_at).as_json()}
+        for kind, way in ((k, plan.of(k)) for k in sorted(memory.kinds))
     }
     file.write_text(json.dumps(methods, indent=2) + "\n", encoding="utf-8")
 
@@ -172,8 +172,12 @@ class Claims:
         """Identifier and attribute of each series, as it is learned."""
         self._snap = ""
 
-    def snaps(self) -> Iterator[tuple[int, list[Item]]]:
-        """The items of each snap, in order of time."""
+    def snaps(self, plan: Plan) -> Iterator[tuple[int, list[Item]]]:
+        """The items of each snap, in order of time.
+
+        Raises:
+            InvalidInput: the plan is for an attribute that the file lacks, or a snap is none.
+        """
         from qis.application.fusing import kinds_of
         from qis.domain.fusion.items import Item
 
@@ -182,6 +186,7 @@ class Claims:
         snaps, table = _by_time(table)
         identifiers = table["reference_data_id"].unique().to_pylist()
         kinds = kinds_of([i for i in identifiers if i])
+        plan.check_attributes({*table["attribute"].unique().to_pylist(), *kinds.values()} - {None, ""})
         rows = zip(*(table[name].to_pylist() for name in ("rank", "number", *TAKEN[1:])), strict=True)
         for rank, of_snap in groupby(rows, key=itemgetter(0)):
             at, self._snap = snaps[rank]
