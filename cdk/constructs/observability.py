@@ -215,8 +215,12 @@ class Observability(Construct):
             "pipeline",
             [
                 (
-                    "Batch time",
-                    [our_metric("ingest", "IngestBatchTime", statistic=s) for s in ("p50", "p95")],
+                    "Arrival to log, and the batch's part of it",
+                    [
+                        our_metric("ingest", name, statistic=s)
+                        for name in ("IngestLatency", "IngestBatchTime")
+                        for s in ("p50", "p95")
+                    ],
                 ),
                 ("Claims reconciled", [_ours("reconcile", "ClaimsReconciled")]),
                 (

@@ -58,7 +58,7 @@ def bootstrap() -> App:
     return App(
         Quality(store, catalogue, PostgresFacts(database), watchers),
         IssueWatch(store, PostgresIssues(database)),
-        Scoreboard(PostgresScoreStore(database), catalogue),
+        Scoreboard(PostgresScoreStore(database), catalogue, time.monotonic),
     )
 
 

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from qis.domain.scoreboard import FOLLOWED
+from qis.domain.snap import Snap
 from tests.api.events import proxy_event
 from tests.api.tokens import token
-from tests.api.world import INTRADAY, World
+from tests.api.world import INTRADAY, SERIES, World
 
 SCORES = "/api/v1/quality/{scope}/{name}"
 
@@ -26,14 +28,24 @@ def test_scores_of_a_series_its_sources_and_its_class(world: World) -> None:
         for source in ("ecb", "vendor-a"):
             world.claim(at, value, source, INTRADAY, received_at=now.isoformat())
         world.claim(at, outlier, "vendor-b", INTRADAY)
-    assert scores(world, "series", INTRADAY)["reason"] == "empty-window", "nobody has followed yet"
+    nobody = scores(world, "series", INTRADAY)
+    assert (nobody["reason"], nobody["followed"]["complete"]) == ("not-followed-yet", False)
+    assert nobody["followed"]["waiting"] > 9
+    assert scores(world, "series", SERIES)["reason"] == "empty-window", "what waits is of another series"
     world.reads.settle()
     later = now + timedelta(minutes=5)
     done = world.scoreboard.advance(later)
     assert sum(w.claims for _, w in done.closed) == 9
     assert world.scoreboard.advance(later).events == 0
     mine = scores(world, "series", INTRADAY)
-    assert mine["values"] == 3
+    assert (mine["values"], mine["reason"]) == (3, None)
+    last = [e for e in world.log() if e.type in FOLLOWED][-1]
+    assert mine["followed"] == {
+        "position": last.position.token,
+        "recorded_at": Snap.of(last.recorded_at).text,
+        "waiting": 0,
+        "complete": True,
+    }
     assert mine["scores"] == scores(world, "asset_class", "price")["scores"]
     outlier_scores = scores(world, "source", "vendor-b")
     assert (outlier_scores["scores"]["accuracy"], outlier_scores["claims"]) == ("0.6667", 3)
@@ -41,6 +53,38 @@ def test_scores_of_a_series_its_sources_and_its_class(world: World) -> None:
     ecb = scores(world, "source", "ecb")
     assert (ecb["scores"]["accuracy"], ecb["scores"]["timeliness"]) == ("1.0000", "1.0000")
     assert ecb["lateness"] == {"p50": 300, "p95": 300}
+
+
+def test_the_gaps_of_a_source_against_the_calendar(world: World) -> None:
+    for day in (5, 8, 9, 12):
+        world.claim(f"2026-01-{day:02}T13:15:00Z", "1.1", "vendor-a")
+    for day in (5, 6, 7, 8, 9, 12):
+        world.claim(f"2026-01-{day:02}T13:15:00Z", "1.1")
+    world.reads.settle()
+    world.scoreboard.advance(datetime.now(UTC))
+
+    def gaps(source: str, first: str, until: str) -> dict[str, Any]:
+        window = {"from": f"2026-01-{first}", "to": f"2026-01-{until}"}
+        reply = world.call(
+            proxy_event("GET", SCORES, {"scope": "source", "name": source}, window, token=token())
+        )
+        assert reply.status == 200, reply.text
+        found: dict[str, Any] = reply.json["gaps"]
+        return found
+
+    (series,) = gaps("vendor-a", "01", "31")["series"]
+    assert series == {
+        "reference_data_id": SERIES,
+        "expected": 6,
+        "missed": 2,
+        "longest": 2,
+        "dates": ["2026-01-06", "2026-01-07"],
+    }
+    assert gaps("ecb", "01", "31") == {"expected": 6, "missed": 0, "series": []}
+    assert gaps("vendor-a", "06", "08")["missed"] == 2, "it spoke before and speaks after"
+    assert gaps("vendor-a", "06", "07")["series"][0]["longest"] == 1
+    assert gaps("vendor-a", "13", "31")["expected"] == 0, "silence that has not ended"
+    assert scores(world, "series", SERIES)["gaps"] is None
 
 
 def test_what_is_unknown_or_misshapen_is_refused(world: World) -> None:

@@ -134,7 +134,7 @@ class World:
         desk = IssueDesk(store, book, self.corrections, clock)
         reading = ReadOperations(self.queries, cache or NoCache(), clock).handlers()
         reading |= IssueReadOperations(book).handlers()
-        self.scoreboard = Scoreboard(PostgresScoreStore(database), self.catalogue)
+        self.scoreboard = Scoreboard(PostgresScoreStore(database), self.catalogue, time.monotonic)
         scores = ScoreQueries(PostgresScores(database), self.catalogue)
         reading |= ScoreOperations(scores, clock).handlers()
         reading |= RuleReadOperations(RuleQueries(self.reads), WhatIf(store, self.catalogue)).handlers()

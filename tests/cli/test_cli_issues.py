@@ -88,15 +88,44 @@ def test_scores_of_a_window_and_of_an_empty_one(system: System, run_cli: RunCli)
         "scope": "source",
         "name": "ecb",
         "window": window,
-        "scores": {"accuracy": "0.9"},
+        "scores": {"accuracy": "0.9", "composite": "0.9"},
+        "gaps": {
+            "expected": 250,
+            "missed": 11,
+            "series": [
+                {
+                    "reference_data_id": "X",
+                    "expected": 250,
+                    "missed": 11,
+                    "longest": 3,
+                    "dates": [f"2026-01-{day:02}" for day in range(1, 11)],
+                }
+            ],
+        },
+        "followed": {
+            "position": "7.1",
+            "recorded_at": "2026-01-06T00:00:00Z",
+            "waiting": 0,
+            "complete": True,
+        },
         "reason": None,
     }
     system.on("GET", "/api/v1/quality/source/ecb", found)
     assert run_cli("scores", "source", "ecb", "--window", "P7D", "--json").document == found
     assert system.asked[-1].query == {"timeWindow": "P7D"}
-    assert "accuracy: 0.9" in run_cli("scores", "source", "ecb").out
-    system.on("GET", "/api/v1/quality/series/X", {**found, "reason": "empty-window"})
+    shown = run_cli("scores", "source", "ecb", "--from", "2026-01-05", "--to", "2026-01-06").out
+    assert system.asked[-1].query == {"from": "2026-01-05", "to": "2026-01-06"}
+    assert "accuracy: 0.9" in shown
+    assert "gaps: 11 of 250 days between first and last claim" in shown
+    assert "followed to 2026-01-06T00:00:00Z, position 7.1" in shown
+    assert run_cli("scores", "source", "ecb", "--from", "2026-01-05").status != 0
+    empty = {**found, "scores": {"accuracy": None, "composite": None}, "gaps": None, "reason": "empty-window"}
+    system.on("GET", "/api/v1/quality/series/X", empty)
     assert "nothing to score" in run_cli("scores", "series", "X").out
+    waits = {"position": None, "recorded_at": None, "waiting": 3, "complete": False}
+    system.on("GET", "/api/v1/quality/series/X", {**empty, "followed": waits, "reason": "not-followed-yet"})
+    shown = run_cli("scores", "series", "X").out
+    assert "not complete (not-followed-yet): followed to nothing yet, 3 events wait" in shown
 
 
 def test_a_business_rule_is_tried_on_history(system: System, run_cli: RunCli) -> None:

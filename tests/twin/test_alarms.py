@@ -95,14 +95,14 @@ def test_exactly_the_limit_is_good_enough(story: Story) -> None:
     assert story.state("low-quality") == OK
 
 
-def test_slow_batches_for_ten_minutes_raise_an_alarm(story: Story) -> None:
-    story.minutes(10, "ingest", IngestBatchTime=150)
+def test_claims_stored_late_for_ten_minutes_raise_an_alarm(story: Story) -> None:
+    story.minutes(10, "ingest", IngestLatency=1150)
     assert story.state("ingest-slow") == OK
-    story.minutes(5, "ingest", IngestBatchTime=201)
+    story.minutes(5, "ingest", IngestLatency=1201)
     assert story.state("ingest-slow") == OK
-    story.minutes(5, "ingest", IngestBatchTime=201)
+    story.minutes(5, "ingest", IngestLatency=1201)
     assert story.state("ingest-slow") == ALARM
-    story.minutes(5, "ingest", IngestBatchTime=20)
+    story.minutes(5, "ingest", IngestLatency=900)
     assert story.state("ingest-slow") == OK
 
 

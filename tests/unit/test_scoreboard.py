@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qis.application.scoreboard import Key, Place, Scoreboard, ScoreQueries
+from qis.application.scoreboard import BATCH, SECONDS, Followed, Key, Place, Scoreboard, ScoreQueries
 from qis.domain import events as ev
 from qis.domain.errors import InvalidInput, NotFound
+from qis.domain.gaps import Spoken
 from qis.domain.quality import mean, share
 from qis.domain.scoreboard import HOUR, Cell, Tally, ValueState, change
 from qis.domain.snap import NANOS, Snap, parse_instant
@@ -66,6 +67,28 @@ class MemoryScores:
         self._windows = windows.as_json()
         self._at = to or self._at
 
+    def followed(self, ids: Collection[str] | None, first: int, until: int) -> Followed:
+        done = [e for e in self._store.log if e.position <= self._at]
+        waits = [e for e in self._store.log if e.position > self._at]
+        touching = any(
+            first <= parse_instant(e.data["snap"], "").ns < until
+            and (ids is None or e.data["reference_data_id"] in ids)
+            for e in waits[:BATCH]
+        )
+        at = (done[-1].position, done[-1].recorded_at) if done else (None, None)
+        return Followed(*at, len(waits), touching)
+
+    def spoken(self, source: str, ids: Collection[str], first: int, until: int) -> Mapping[str, Spoken]:
+        found: dict[str, Spoken] = {}
+        for id_ in ids:
+            mine = sorted(
+                h for (i, s, h), t in self.sums.items() if (i, s) == (id_, source) and "claims" in t
+            )
+            inside = [h for h in mine if first <= h < until]
+            if mine:
+                found[id_] = Spoken(inside, mine[0] < first, mine[-1] >= until)
+        return found
+
     def total(self, place: Place, first: int, until: int) -> Tally:
         found: dict[Cell, Tally] = {}
         for (id_, source, hour), tally in self.sums.items():
@@ -79,6 +102,10 @@ class MemoryScores:
         assert by == "series"
         ids = sorted({id_ for id_, s, _ in self.sums if s == source and id_ > after})[:limit]
         return {id_: self.total(Place([id_], source), first, until) for id_ in ids}
+
+
+def board(scores: MemoryScores) -> Scoreboard:
+    return Scoreboard(scores, FixedCatalogue(BOOK), lambda: 0.0)
 
 
 def ingested(id_: str, at: Snap, source: str, number: int, late: int | None) -> ev.NewEvent:
@@ -179,7 +206,7 @@ def test_scores_equal_a_recomputation_from_the_events(events: list[ev.NewEvent],
     store = stored(events)
     scores = MemoryScores(store)
     for size in [*sizes, 1000]:
-        Scoreboard(scores, FixedCatalogue(BOOK)).advance(NOW, size)  # a new process each time
+        board(scores).advance(NOW, size)  # a new process each time
     queries = ScoreQueries(scores, FixedCatalogue(BOOK))
     window = snap(-1), snap(3)
     for scope, name, ids, source in (
@@ -221,7 +248,7 @@ def test_a_scorecard_equals_a_recomputation_from_the_events(
 ) -> None:
     scores = MemoryScores(stored(events))
     for size in [*sizes, 1000]:
-        Scoreboard(scores, FixedCatalogue(BOOK)).advance(NOW, size)
+        board(scores).advance(NOW, size)
     card, more = ScoreQueries(scores, FixedCatalogue(BOOK)).scorecard(
         "alpha", snap(-1), snap(3), "series", "", 10
     )
@@ -241,7 +268,7 @@ def test_a_scorecard_equals_a_recomputation_from_the_events(
 def test_a_window_is_whole_hours_and_an_empty_one_says_so() -> None:
     store = stored([official(EUR, snap(0), accuracy="0.5000"), official(EUR, snap(1), accuracy="1.0000")])
     scores = MemoryScores(store)
-    Scoreboard(scores, FixedCatalogue(BOOK)).advance(NOW)
+    board(scores).advance(NOW)
     queries = ScoreQueries(scores, FixedCatalogue(BOOK))
     at_half_past = Snap(FIRST.ns + 1800 * NANOS)
     found = queries.scores("series", EUR, at_half_past, Snap(at_half_past.ns + 1))
@@ -255,7 +282,7 @@ def test_lateness_of_a_source_is_told_in_steps() -> None:
     late = [2, 2, 2, 2, 2, 2, 2, 2, 2, 4000]
     events = [ingested(EUR, snap(0), "alpha", n, seconds) for n, seconds in enumerate(late)]
     scores = MemoryScores(stored(events))
-    Scoreboard(scores, FixedCatalogue(BOOK)).advance(NOW)
+    board(scores).advance(NOW)
     found = ScoreQueries(scores, FixedCatalogue(BOOK)).scores("source", "alpha", snap(0), snap(1))
     assert (found["claims"], found["lateness"]) == (10, {"p50": 5, "p95": 21_600})
     assert found["scores"]["timeliness"] == str(share(9, 10))
@@ -275,7 +302,36 @@ def test_what_is_not_registered_is_refused() -> None:
 def test_while_another_follows_nothing_is_done() -> None:
     scores = MemoryScores(stored([official(EUR, snap(0), accuracy="1")]))
     scores.busy = True
-    assert Scoreboard(scores, FixedCatalogue(BOOK)).advance(NOW).events == 0
+    assert board(scores).advance(NOW).events == 0
+
+
+def test_a_tick_that_is_far_behind_ends_in_time_and_the_next_one_continues() -> None:
+    scores = MemoryScores(stored([ingested(EUR, snap(n), "alpha", n, None) for n in range(10)]))
+    clock = iter([0.0, SECONDS / 2, SECONDS, 100.0, 101.0, 102.0, 103.0])
+    slow = Scoreboard(scores, FixedCatalogue(BOOK), lambda: next(clock))
+    assert slow.advance(NOW, 2).events == 4, "the batch that runs then is finished"
+    assert slow.advance(NOW, 2).events == 6
+
+
+def test_an_answer_says_how_far_it_was_followed_and_when_it_is_not_complete() -> None:
+    store = stored([official(EUR, snap(0), accuracy="1.0000"), official(EUR, snap(30), accuracy="0.5000")])
+    scores = MemoryScores(store)
+    queries = ScoreQueries(scores, FixedCatalogue(BOOK))
+    nothing = queries.scores("series", EUR, snap(0), snap(1))
+    assert nothing["reason"] == "not-followed-yet"
+    assert nothing["followed"] == {"position": None, "recorded_at": None, "waiting": 2, "complete": False}
+    late = iter([0.0, SECONDS])
+    assert Scoreboard(scores, FixedCatalogue(BOOK), lambda: next(late)).advance(NOW, 1).events == 1
+    first = queries.scores("series", EUR, snap(0), snap(1))
+    assert (first["reason"], first["scores"]["accuracy"]) == (None, "1.0000")
+    assert (first["followed"]["waiting"], first["followed"]["complete"]) == (1, True)
+    assert first["followed"]["position"] == store.log[0].position.token
+    whole = queries.scores("series", EUR, snap(0), snap(31))
+    assert (whole["reason"], whole["scores"]["accuracy"]) == ("not-followed-yet", "1.0000")
+    other = queries.scores("series", OTHER, snap(0), snap(31))
+    assert (other["reason"], other["followed"]["complete"]) == ("empty-window", True)
+    board(scores).advance(NOW)
+    assert queries.scores("series", EUR, snap(0), snap(31))["scores"]["accuracy"] == "0.7500"
 
 
 # windows -----------------------------------------------------------------------------------------
@@ -312,7 +368,7 @@ def test_every_claim_is_in_one_window_whatever_the_batches(seconds: list[int], s
     store = MemoryEventStore(lambda: start + timedelta(seconds=next(ticks)))
     for n in range(len(seconds)):
         store.append([append(f"one:{n}", 0, ingested(EUR, snap(0), "alpha", n, None))])
-    board = Scoreboard(MemoryScores(store), FixedCatalogue(BOOK))
+    board = Scoreboard(MemoryScores(store), FixedCatalogue(BOOK), lambda: 0.0)
     closed = board.advance(start, size).closed + board.advance(start + timedelta(hours=1)).closed
     assert [at for at, _ in closed] == sorted({at for at, _ in closed})
     assert {at: w.claims for at, w in closed} == {

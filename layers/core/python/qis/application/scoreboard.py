@@ -3,7 +3,7 @@ transaction, so each event counts exactly once, whatever is killed when."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ from qis.application.ports import CatalogueReader
 from qis.application.reconcile import rules_for
 from qis.domain import events as ev
 from qis.domain.errors import NotFound, refuse
+from qis.domain.gaps import Spoken, gaps_of, has_days
 from qis.domain.rules import Level
 from qis.domain.scoreboard import (
     FOLLOWED,
@@ -30,11 +31,13 @@ from qis.domain.scoreboard import (
 from qis.domain.snap import Snap, parse_instant
 from qis.domain.windows import COUNTED, LATENESS, Window, Windows
 
-BATCH = 2_000
-MOST_BATCHES = 50
-"""Batches in one go: a tick that is far behind leaves the rest to the next one."""
+BATCH = 5_000
+SECONDS = 20.0
+"""After which a tick that is far behind begins no further batch and leaves the rest to the next one."""
 TYPES = tuple(dict.fromkeys((*FOLLOWED, *COUNTED)))
 LONGEST_WINDOW = timedelta(days=366)
+MOST_SERIES = MOST_DATES = 10
+"""Of gaps: series told of, the worst first, and days of each, the oldest first."""
 
 Key = tuple[str, int]
 """Series and snap in nanoseconds."""
@@ -86,19 +89,26 @@ class Advance:
 class Scoreboard:
     """The use case. One instance per process."""
 
-    def __init__(self, store: ScoreStore, catalogue: CatalogueReader) -> None:
+    def __init__(self, store: ScoreStore, catalogue: CatalogueReader, elapsed: Callable[[], float]) -> None:
+        """
+        Args:
+            elapsed: a monotonic clock in seconds.
+        """
         self._store = store
         self._catalogue = catalogue
+        self._elapsed = elapsed
 
     def advance(self, now: datetime, limit: int = BATCH) -> Advance:
-        """Follow the log to its end, and close the windows that are over by ``now``."""
+        """Follow the log to its end, but no longer than ``SECONDS`` and the batch that runs then, and close
+        the windows that are over by ``now``."""
         done = Advance()
-        for _ in range(MOST_BATCHES):
+        end = self._elapsed() + SECONDS
+        more = True
+        while more:
             with self._store.session() as session:
                 if session is None:
                     return done
-                if not self._batch(session, now, limit, done):
-                    break
+                more = self._batch(session, now, limit, done) and self._elapsed() < end
         return done
 
     def _batch(self, session: ScoreSession, now: datetime, limit: int, done: Advance) -> bool:
@@ -131,12 +141,15 @@ class Scoreboard:
             snap = Snap(ns)
             rules = rules_for(catalogue, id_, snap)
             state = states[id_, ns] = known.get((id_, ns)) or ValueState()
-            for source, tally in state.contribution().items():
-                change(sums, cell(id_, source, snap), tally, -1)
+            before = state.contribution()
             for event in mine:
                 state.apply(event.type, event.data, rules.precedence, rules.timely_within)
-            for source, tally in state.contribution().items():
-                change(sums, cell(id_, source, snap), tally, 1)
+            after = state.contribution()
+            for source in before.keys() | after.keys():
+                was, is_ = before.get(source, {}), after.get(source, {})
+                if was != is_:
+                    change(sums, cell(id_, source, snap), was, -1)
+                    change(sums, cell(id_, source, snap), is_, 1)
         return states, sums
 
 
@@ -147,8 +160,42 @@ class Place(NamedTuple):
     source: str
 
 
+class Followed(NamedTuple):
+    """How far the sums go."""
+
+    position: ev.Position | None
+    """Of the last event that is in them; ``None``: none is."""
+    recorded_at: datetime | None
+    waiting: int
+    """Events that are not in them, counted up to ``BATCH`` + 1."""
+    touching: bool
+    """Whether one of the ``BATCH`` events that wait longest belongs to what is asked for."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that waits belongs to what is asked for."""
+        return not self.touching and self.waiting <= BATCH
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "position": None if self.position is None else self.position.token,
+            "recorded_at": None if self.recorded_at is None else Snap.of(self.recorded_at).text,
+            "waiting": min(self.waiting, BATCH),
+            "complete": self.complete,
+        }
+
+
 class ScoreReads(Protocol):
     """The sums as the queries see them."""
+
+    def followed(self, ids: Collection[str] | None, first: int, until: int) -> Followed:
+        """How far the sums go, and whether what waits belongs to these series (``None``: all) in a range."""
+        ...
+
+    def spoken(self, source: str, ids: Collection[str], first: int, until: int) -> Mapping[str, Spoken]:
+        """When a source spoke of each series over the hours that begin in a range; of those of which it
+        never did, nothing."""
+        ...
 
     def total(self, place: Place, first: int, until: int) -> Tally:
         """The sum over the hours that begin in a range."""
@@ -203,9 +250,14 @@ class ScoreQueries:
         if until.ns - first.ns > LONGEST_WINDOW.total_seconds() * 1e9:
             raise refuse("timeWindow", "", "window-size", f"is longer than {LONGEST_WINDOW.days} days")
         low, high = first.ns - first.ns % HOUR, until.ns + -until.ns % HOUR
-        tally = self._reads.total(self._place(scope, name, high), low, high)
+        place = self._place(scope, name, high)
+        # Asked before the sums: they hold at least what is told of them.
+        followed = self._reads.followed(place.ids, low, high)
+        tally = self._reads.total(place, low, high)
         measured = scores_of(tally)
-        empty = measured.composite is None
+        reason = "empty-window" if measured.composite is None else None
+        if not followed.complete:
+            reason = "not-followed-yet"
         return {
             "scope": scope,
             "name": name,
@@ -219,7 +271,32 @@ class ScoreQueries:
             }
             if scope == "source"
             else None,
-            "reason": "empty-window" if empty else None,
+            "gaps": self._gaps(name, Snap(low), Snap(high)) if scope == "source" else None,
+            "followed": followed.as_json(),
+            "reason": reason,
+        }
+
+    def _gaps(self, source: str, first: Snap, until: Snap) -> dict[str, Any]:
+        """The gaps of a source over all series whose days are known, and the series with the most."""
+        series = {
+            i: s.semantics for i, s in self._catalogue.current().series.items() if has_days(s.semantics)
+        }
+        spoken = self._reads.spoken(source, series, first.ns, until.ns)
+        found = {i: gaps_of(series[i], spoken[i], first, until) for i in sorted(spoken)}
+        worst = sorted((i for i, g in found.items() if g.missed), key=lambda i: -len(found[i].missed))
+        return {
+            "expected": sum(g.expected for g in found.values()),
+            "missed": sum(len(g.missed) for g in found.values()),
+            "series": [
+                {
+                    "reference_data_id": i,
+                    "expected": found[i].expected,
+                    "missed": len(found[i].missed),
+                    "longest": found[i].longest,
+                    "dates": [day.isoformat() for day in found[i].missed[:MOST_DATES]],
+                }
+                for i in worst[:MOST_SERIES]
+            ],
         }
 
     def scorecard(
@@ -247,6 +324,8 @@ class ScoreQueries:
             "by": by,
             "total": _card(total),
             "groups": [{"group": name, **_card(groups[name])} for name in names[:limit]],
+            "gaps": found["gaps"],
+            "followed": found["followed"],
             "reason": found["reason"],
         }
         return card, names[limit - 1] if len(names) > limit else None

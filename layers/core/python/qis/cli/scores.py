@@ -25,24 +25,75 @@ def _scores(
     ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its identifier.")],
     window: Annotated[
-        str, typer.Option("--window", metavar="DURATION", help="How far back, in whole hours of snaps.")
-    ] = "P30D",
+        str | None,
+        typer.Option("--window", metavar="DURATION", help="How far back; P30D if nothing is given."),
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="A", help="First snap, with --to instead of a window.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="B", help="First snap after the range.")
+    ] = None,
 ) -> None:
-    """Quality of a series, a source or an asset class over a window.
+    """Quality of a series, a source or an asset class over a window of whole hours of snaps.
 
-    Example: qis scores source ecb --window P365D
+    Example: qis scores source ecb --from 2019-01-01 --to 2020-01-01
     """
-    found = session.api.get(path("/api/v1/quality/{}/{}", scope, name), timeWindow=window)
+    span = _span(window, first, until, "P30D")
+    found = session.api.get(path("/api/v1/quality/{}/{}", scope, name), **span)
 
     def human(out: Console) -> None:
         from qis.cli.render import fields, line
 
-        if found["reason"]:
+        gaps = found["gaps"]
+        if found["scores"]["composite"] is None:
             line(out, (f"nothing to score from {found['window']['from']} to {found['window']['to']}", "dim"))
         else:
-            fields(out, {k: v for k, v in found.items() if v is not None}, "")
+            told = {k: v for k, v in found.items() if k not in ("gaps", "followed", "reason")}
+            fields(out, {k: v for k, v in told.items() if v is not None}, "")
+        if gaps is not None:
+            _gaps(out, gaps)
+        _followed(out, found)
 
     session.emit(found, human)
+
+
+def _span(window: str | None, first: str | None, until: str | None, usual: str) -> dict[str, object]:
+    """The query of a window, given as a duration or as a range."""
+    if (first is None) != (until is None) or (first is not None and window is not None):
+        raise typer.BadParameter("give --window, or --from and --to", param_hint="--window")
+    return {"timeWindow": window or usual} if first is None else {"from": first, "to": until}
+
+
+def _gaps(out: Console, gaps: dict[str, Any]) -> None:
+    from qis.cli.render import line, table
+
+    line(out, f"gaps: {gaps['missed']} of {gaps['expected']} days between first and last claim")
+    if gaps["series"]:
+        rows = [
+            (
+                s["reference_data_id"],
+                s["missed"],
+                s["expected"],
+                s["longest"],
+                " ".join(s["dates"]) + (" …" if s["missed"] > len(s["dates"]) else ""),
+            )
+            for s in gaps["series"]
+        ]
+        table(out, ("series", "missed", "of", "longest run", "days"), rows, "missed of")
+
+
+def _followed(out: Console, found: dict[str, Any]) -> None:
+    """How far the scores go, and that they are not final where something of the window waits."""
+    from qis.cli.render import line
+
+    followed = found["followed"]
+    upto = followed["recorded_at"] or "nothing yet"
+    if followed["complete"]:
+        line(out, (f"followed to {upto}, position {followed['position']}", "dim"))
+    else:
+        waiting = f"{followed['waiting']} events wait"
+        line(out, (f"not complete ({found['reason']}): followed to {upto}, {waiting}", "yellow"))
 
 
 def scorecard(
@@ -66,11 +117,7 @@ def scorecard(
 
     Example: qis sources scorecard ecb --from 2019-01-01 --to 2020-01-01 --by month
     """
-    if (first is None) != (until is None) or (first is not None and window is not None):
-        raise typer.BadParameter("give --window, or --from and --to", param_hint="--window")
-    span: dict[str, object] = {"from": first, "to": until}
-    if first is None:
-        span = {"timeWindow": window or "P365D"}
+    span = _span(window, first, until, "P365D")
     pages = list(session.api.pages(path("/api/v1/sources/{}/scorecard", name), by=by, **span))
     card = {**pages[0], "groups": [g for page in pages for g in page["groups"]], "next": None}
     session.emit(card, lambda out: _charted(out, card))
@@ -81,14 +128,17 @@ def _charted(out: Console, card: dict[str, Any]) -> None:
 
     window = card["window"]
     render.line(out, (card["source"], "bold"), f" from {window['from']} to {window['to']}")
-    if card["reason"]:
+    if not card["groups"]:
         render.line(out, ("nothing to score", "dim"))
+        _followed(out, card)
         return
     rows = [_row(g["group"], g) for g in card["groups"]]
     # Fits 80 columns; "late s" is the 95th percentile of the latency in seconds.
     heads = ("group", "values", "accuracy", "", "coverage", "bias bp", "disp. bp", "late s")
     numbers = "values accuracy coverage"
     render.table(out, heads, [*rows, _row("all", card["total"])], numbers)
+    _gaps(out, card["gaps"])
+    _followed(out, card)
 
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

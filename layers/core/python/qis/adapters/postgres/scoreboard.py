@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.followers import PostgresFollower
-from qis.application.scoreboard import Key, Place
-from qis.domain.events import Event, Position
-from qis.domain.scoreboard import Cell, Tally, ValueState, change
+from qis.application.scoreboard import BATCH, Followed, Key, Place
+from qis.domain.events import START, Event, Position
+from qis.domain.gaps import Spoken
+from qis.domain.scoreboard import FOLLOWED, Cell, Tally, ValueState, change
+from qis.domain.snap import Snap
 from qis.domain.windows import Windows
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 FOLLOWER = "scoreboard"
 
 _STATES = """
-SELECT k.id, k.ns, v.state FROM json_to_recordset(%s) AS k(id text, ns bigint)
+SELECT k.id, k.ns, v.state::text FROM json_to_recordset(%s) AS k(id text, ns bigint)
 JOIN quality_values v ON v.reference_data_id = k.id AND v.snap_ns = k.ns
 """
 
@@ -33,7 +35,7 @@ ON CONFLICT (reference_data_id, snap_ns) DO UPDATE SET state = excluded.state
 """
 
 _TALLIES = """
-SELECT k.id, k.source, k.hour, t.tally
+SELECT k.id, k.source, k.hour, t.tally::text
 FROM json_to_recordset(%s) AS k(id text, source text, hour bigint)
 JOIN quality_tallies t ON t.reference_data_id = k.id AND t.source = k.source AND t.hour_ns = k.hour
 """
@@ -50,6 +52,29 @@ SELECT n.key, sum(n.value::numeric) FROM quality_tallies t CROSS JOIN LATERAL js
 WHERE t.source = %s AND t.hour_ns >= %s AND t.hour_ns < %s
 """
 
+_WAITING = """
+SELECT (SELECT recorded_at FROM events WHERE tx = %(tx)s::xid8 AND position = %(at)s), count(*),
+    coalesce(bool_or(touching) FILTER (WHERE number <= %(most)s), false)
+FROM (
+    SELECT row_number() OVER (ORDER BY tx, position) AS number,
+        (data->>'snap')::timestamptz >= %(first)s AND (data->>'snap')::timestamptz < %(until)s
+            AND (%(ids)s::text[] IS NULL OR data->>'reference_data_id' = ANY(%(ids)s)) AS touching
+    FROM events WHERE (tx, position) > (%(tx)s::xid8, %(at)s) AND type = ANY(%(types)s)
+    ORDER BY tx, position LIMIT %(most)s + 1
+) waiting
+"""
+
+# A cell without claims holds values at which the source was expected.
+_SPOKEN = """
+SELECT id,
+    ARRAY(SELECT hour_ns FROM quality_tallies WHERE reference_data_id = id AND source = %(source)s
+        AND hour_ns >= %(first)s AND hour_ns < %(until)s AND tally ? 'claims' ORDER BY hour_ns),
+    EXISTS(SELECT FROM quality_tallies WHERE reference_data_id = id AND source = %(source)s
+        AND hour_ns < %(first)s AND tally ? 'claims'),
+    EXISTS(SELECT FROM quality_tallies WHERE reference_data_id = id AND source = %(source)s
+        AND hour_ns >= %(until)s AND tally ? 'claims')
+FROM unnest(%(ids)s::text[]) AS id
+"""
 
 _GROUPED = {"series": "t.reference_data_id"} | {
     unit: f"to_char(date_trunc('{unit}', to_timestamp(t.hour_ns / 1e9) AT TIME ZONE 'UTC'), 'YYYY-MM-DD')"
@@ -64,6 +89,13 @@ WITH named AS (
 SELECT named.name, n.key, sum(n.value::numeric) FROM named JOIN page USING (name)
 CROSS JOIN LATERAL jsonb_each_text(named.tally) n GROUP BY named.name, n.key
 """
+
+_TALLY = msgspec.json.Decoder(Tally)
+
+
+def _json(value: object) -> str:
+    """``value`` as JSON; a decimal is a string in it."""
+    return msgspec.json.encode(value).decode()
 
 
 class PostgresScoreStore:
@@ -95,9 +127,9 @@ class PostgresScoreSession:
 
     def states(self, keys: Collection[Key]) -> Mapping[Key, ValueState]:
         """See ``ScoreSession.states``."""
-        given = json.dumps([{"id": id_, "ns": ns} for id_, ns in keys])
+        given = _json([{"id": id_, "ns": ns} for id_, ns in keys])
         rows = self._connection.execute(_STATES, (given,))
-        return {(id_, ns): ValueState.of(state) for id_, ns, state in rows}
+        return {(id_, ns): ValueState.of(msgspec.json.decode(state)) for id_, ns, state in rows}
 
     def windows(self) -> Windows:
         """See ``ScoreSession.windows``."""
@@ -115,12 +147,12 @@ class PostgresScoreSession:
         """See ``ScoreSession.keep``."""
         rows = [{"id": id_, "ns": ns, "state": s.as_json()} for (id_, ns), s in states.items()]
         if rows:
-            self._connection.execute(_KEEP_STATES, (json.dumps(rows),))
+            self._connection.execute(_KEEP_STATES, (_json(rows),))
         self._add({c: t for c, t in changes.items() if t})
         self._connection.execute(
             "INSERT INTO quality_windows (state) VALUES (%s)"
             " ON CONFLICT (only_row) DO UPDATE SET state = excluded.state",
-            (json.dumps(windows.as_json()),),
+            (_json(windows.as_json()),),
         )
         if to is not None:
             self._follower.move(to, at)
@@ -130,20 +162,15 @@ class PostgresScoreSession:
             return
         wanted = [{"id": id_, "source": source, "hour": hour} for id_, source, hour in changes]
         sums: dict[Cell, Tally] = {}
-        for id_, source, hour, tally in self._connection.execute(_TALLIES, (json.dumps(wanted),)):
-            sums[id_, source, hour] = {name: Decimal(number) for name, number in tally.items()}
+        for id_, source, hour, tally in self._connection.execute(_TALLIES, (_json(wanted),)):
+            sums[id_, source, hour] = _TALLY.decode(tally)
         for at, tally in changes.items():
             change(sums, at, tally, 1)
         rows = [
-            {
-                "id": id_,
-                "source": source,
-                "hour": hour,
-                "tally": {n: str(v) for n, v in sums[id_, source, hour].items()},
-            }
+            {"id": id_, "source": source, "hour": hour, "tally": sums[id_, source, hour]}
             for id_, source, hour in changes
         ]
-        self._connection.execute(_KEEP_TALLIES, (json.dumps(rows),))
+        self._connection.execute(_KEEP_TALLIES, (_json(rows),))
 
 
 class PostgresScores:
@@ -151,6 +178,34 @@ class PostgresScores:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def followed(self, ids: Collection[str] | None, first: int, until: int) -> Followed:
+        """See ``ScoreReads.followed``."""
+        connection = self._database.connect()
+        at = PostgresFollower(connection, FOLLOWER).checkpoint()
+        given = {
+            "tx": str(at.tx),
+            "at": at.sequence,
+            "first": Snap(first).moment,
+            "until": Snap(until).moment,
+            "ids": None if ids is None else list(ids),
+            "types": list(FOLLOWED),
+            "most": BATCH,
+        }
+        row = connection.execute(_WAITING, given).fetchone()
+        assert row is not None
+        return Followed(None if at == START else at, *row)
+
+    def spoken(self, source: str, ids: Collection[str], first: int, until: int) -> Mapping[str, Spoken]:
+        """See ``ScoreReads.spoken``."""
+        rows = self._database.connect().execute(
+            _SPOKEN, {"source": source, "ids": list(ids), "first": first, "until": until}
+        )
+        return {
+            id_: Spoken(hours, before, after)
+            for id_, hours, before, after in rows
+            if hours or before or after
+        }
 
     def total(self, place: Place, first: int, until: int) -> Tally:
         """See ``ScoreReads.total``."""
