@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import random
+from datetime import date, timedelta
+from decimal import Decimal
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -136,6 +140,36 @@ def test_an_attribute_may_have_rules_of_its_own(run_cli: RunCli, tmp_path: Path)
     ran = run_cli("fuse", str(file), "--out", str(out), "--rules", str(rules))
     assert ran.status == 0
     assert {(r["attribute"], r["value"]) for r in decisions(out)} == {("open", "1.50"), ("close", "1.60")}
+
+
+def test_a_proposed_convention_is_taken_up_for_one_attribute(run_cli: RunCli, tmp_path: Path) -> None:
+    """The example of ``docs/reconciliation.md``."""
+    rng = random.Random(1)
+    rows = []
+    for i in range(60):
+        day = date(2026, 1, 5) + timedelta(days=i)
+        for name, attribute in product(("ACME", "ZETA"), ("open", "high", "low", "close")):
+            price = rng.randint(9_900, 10_100)
+            for source in ("alpha", "beta", "gamma", "delta", "omega"):
+                said = price + (rng.randint(1, 40) if rng.random() < 0.15 else 0)
+                if attribute == "open":
+                    said = price + 40 * (source in ("delta", "omega"))
+                rows.append(f"{day},{name},{attribute},{source},{said / 100}")
+    file, rules, proposals = tmp_path / "claims.csv", tmp_path / "rules.json", tmp_path / "proposals.json"
+    file.write_text("\n".join(["snap,reference_data_id,attribute,source,value", *rows]))
+    plain, adopted = tmp_path / "plain.csv", tmp_path / "adopted.csv"
+    run_cli("fuse", str(file), "--out", str(plain), "--proposals", str(proposals))
+    (proposal,) = json.loads(proposals.read_text())
+    assert (proposal["kind"], proposal["what"], proposal["cases"]) == ("open", "convention", 120)
+    body = {"rules": "us-prices", "attributes": {proposal["kind"]: {"sources": proposal["sources"]}}}
+    rules.write_text(json.dumps(body))
+    assert run_cli("fuse", str(file), "--out", str(adopted), "--rules", str(rules)).status == 0
+    before, after = decisions(plain), decisions(adopted)
+    changed = [(b, a) for b, a in zip(before, after, strict=True) if b != a]
+    assert {b["attribute"] for b, _ in changed} == {"open"}
+    assert len(changed) == 120
+    assert {Decimal(a["value"]) - Decimal(b["value"]) for b, a in changed} == {Decimal("0.40")}
+    assert sum(a["status"] == "official" for _, a in changed) == 43
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ RULE_SETS = {
     "median": rules(method="median"),
     "no check of moves": rules(max_move=None),
     "plausible range": rules(range=["1", "150"]),
+    "some may speak": rules(sources=["beta", "gamma"]),
     "one vote for two": rules(copy_groups=[["alpha", "beta"]]),
     "sources lose their vote": rules(max_move=None, exclusion={"after": 1, "readmit_after": 2}),
     "sources lose their vote, moves are checked": rules(exclusion={"after": 2, "readmit_after": 2}),

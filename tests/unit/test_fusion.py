@@ -299,9 +299,49 @@ def test_what_it_takes_to_publish_one_attribute_leaves_the_others_as_they_are() 
     assert [v.value for v in strict["open"]] == [v.value for v in plain["open"]]
 
 
+def convened(price: str) -> Said:
+    """Three sources have the first trade of the day, and two the auction."""
+    auction = str(Decimal(price) + Decimal("0.40"))
+    return {"a": price, "b": price, "c": price, "x": auction, "y": auction}
+
+
+def test_a_proposed_convention_is_adopted_for_one_attribute() -> None:
+    def told(rules: object) -> tuple[list[tuple[str, tuple[str, ...]]], list[tuple[Item, Verdict]]]:
+        memory, semantics = Memory(), Semantics()
+        memory.pairs["x", "y"] = [0, 400]
+        said = (
+            (i, [Item(f"s.{kind}", kind, item(convened(p)).claims) for kind in ("open", "first")])
+            for i, p in enumerate(prices(40))
+        )
+        decided = [d for snap in fuse(said, parse_plan(rules, None, None), memory, semantics) for d in snap]
+        found = [(p.kind, p.sources) for p in semantics.proposals(memory.copies()) if p.what == "convention"]
+        return found, decided
+
+    found, before = told({"rules": "r"})
+    assert ("open", ("x", "y")) in found
+    sources = next(list(members) for kind, members in found if kind == "open")
+    _, after = told({"rules": "r", "attributes": {"open": {"sources": sources}}})
+    for (item_, was), (_, is_) in zip(before, after, strict=True):
+        said = {v.source: v.value for v in was.voices}
+        assert was.value == said["a"]
+        assert is_.value == said["x" if item_.kind == "open" else "a"]
+        reasons = {v.source: v.reason for v in is_.rejected}
+        expected = dict.fromkeys("abc", "not-admitted") if item_.kind == "open" else None
+        assert reasons == (expected or dict.fromkeys("xy", "outvoted"))
+
+
+def test_where_nobody_may_speak_nothing_is_proposed_or_learned() -> None:
+    plan, memory = parse_plan({"rules": "r", "sources": ["z"]}, None, None), Memory()
+    (((_, verdict),),) = fuse([(0, [item({"a": "1", "b": "1"})])], plan, memory)
+    assert (verdict.official, verdict.value) == (False, None)
+    assert [v.reason for v in verdict.rejected] == ["not-admitted"] * 2
+    assert memory.kinds == {}
+
+
 @pytest.mark.parametrize(
     "body",
     [
+        {"rules": "r", "sources": []},
         {"rules": "r", "method": "guess"},
         {"rules": "r", "max_move": "0.1"},
         {"rules": "r", "extends": "other"},
@@ -353,14 +393,17 @@ def test_the_running_system_decides_with_the_weights_of_its_rule() -> None:
 def test_a_file_is_fused_as_the_running_system_decides() -> None:
     said = {"a": "100.00", "b": "100.01", "feed": "101.00", "outlet-1": "101.00", "outlet-2": "101.00"}
     method = {"name": "consensus", **weights().as_json()}
-    for tolerance in ("0", "0.0005"):
-        plan = parse_plan({"rules": "r", "method": method, "tolerance": tolerance}, None, None)
+    for tolerance, only in (("0", None), ("0.0005", None), ("0", ["b", "feed"])):
+        document = {"rules": "r", "method": method, "tolerance": tolerance, "sources": only}
+        plan = parse_plan(document, None, None)
         ((_, offline),) = next(fuse([(0, [item(said)])], plan, Memory()))
         running = reconcile(
-            [claim(s, v) for s, v in said.items()], rules(method=method, tolerance=tolerance), []
+            [claim(s, v) for s, v in said.items()],
+            rules(method=method, tolerance=tolerance, sources=only),
+            [],
         )
         assert (running.value, running.confidence) == (offline.value, offline.confidence)
-        assert running.weights == {v.source: v.weight for v in offline.voices}
+        assert running.weights == {v.source: v.weight for v in offline.voices if v.reason != "not-admitted"}
 
 
 def test_a_sure_value_is_official() -> None:

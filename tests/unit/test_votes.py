@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qis.domain import events as ev
+from qis.domain.errors import InvalidInput
 from qis.domain.reconciliation import Decision, Standing, Status, reconcile, standings_of
 from qis.domain.rules import Band
 from qis.domain.rules.tolerance import parse_tolerance, robust_sigma
@@ -29,6 +30,18 @@ def decide(
 
 def refused(decision: Decision) -> dict[str, str]:
     return {r.claim.source: r.rule for r in decision.rejected}
+
+
+def test_only_the_sources_of_the_rules_speak() -> None:
+    values = {"alpha": "1", "beta": "1", "gamma": "2"}
+    found = decide(values, sources=["gamma", "delta"], tolerance="0")
+    assert (found.status, str(found.value)) == (Status.OFFICIAL, "2")
+    assert refused(found) == {"alpha": "not-admitted", "beta": "not-admitted"}
+    nobody = decide(values, sources=["delta"])
+    assert (nobody.status, nobody.value) == (Status.INSUFFICIENT, None)
+    assert decide(values, sources=None) == decide(values)
+    with pytest.raises(InvalidInput, match="not-empty"):
+        rules(sources=[])
 
 
 AGREE: list[tuple[Any, str, str, bool]] = [

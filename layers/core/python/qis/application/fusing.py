@@ -6,16 +6,16 @@ what was learned from the snaps before it, and only then are its decisions learn
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 from qis.domain.errors import InvalidInput, Violation, refuse, shown
 from qis.domain.fusion.consensus import Terms
-from qis.domain.fusion.items import Item, Verdict
+from qis.domain.fusion.items import Item, Verdict, Voice
 from qis.domain.fusion.learned import Learned
-from qis.domain.fusion.memory import Memory
+from qis.domain.fusion.memory import Chosen, Memory, Panel
 from qis.domain.fusion.methods import DEFAULT_METHOD, DEFAULTS, METHODS, Settings, decide
 from qis.domain.fusion.semantics import Semantics
 from qis.domain.rules.documents import parse_layer
@@ -26,11 +26,12 @@ SEPARATORS = ".:/|#_- "
 GRID = 0.8
 """Share of all pairs of a name and an attribute that must occur for identifiers to be read as such pairs."""
 NOTHING_LEARNED = Learned()
-USED = frozenset({"method", "tolerance", "min_sources", "copy_groups"})
+USED = frozenset({"method", "tolerance", "min_sources", "sources", "copy_groups"})
 """Fields of a rule document that mean something where nothing is published."""
 NAMES = frozenset({"rules", "version", "level"})
 """What a document says of itself, and of no decision."""
 ATTRIBUTES = "attributes"
+Lessons = Sequence[tuple[Panel, Chosen]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Plan:
     """Snap, in nanoseconds, after which nothing is learned any more; ``None``: learning goes on."""
     learned: Learned = NOTHING_LEARNED
     """What every kind of series begins with."""
+    sources: frozenset[str] = frozenset()
+    """The only sources that may speak; empty: all."""
     attributes: Mapping[str, Plan] = field(default_factory=dict)
     """Of kinds of series that the rules say something else of."""
 
@@ -106,7 +109,7 @@ def _plan(fields: Mapping[str, Any], method: str | None, train_until: int | None
     declared = {s: group[0] for group in fields.get("copy_groups", ()) for s in group}
     terms = Terms(_relative(fields.get("tolerance")), {**learned.groups, **declared})
     settings = Settings(learned.publish_at, fields.get("min_sources", 1), terms)
-    return Plan(named, settings, train_until, learned)
+    return Plan(named, settings, train_until, learned, frozenset(fields.get("sources", ())))
 
 
 def _relative(tolerance: Any) -> float | None:
@@ -132,15 +135,36 @@ def fuse(
         for kind, way in ways.items():
             if way.learned.sources and kind not in memory.kinds:
                 memory.kinds[kind] = way.learned.record()
-        decided = [
-            (item, *decide(ways[item.kind].method, item, memory, ways[item.kind].settings)) for item in items
-        ]
+        verdicts = []
+        found: list[tuple[Panel, Chosen]] = []
+        for item in items:
+            verdict, lessons = _decide(ways[item.kind], item, memory)
+            verdicts.append((item, verdict))
+            found += lessons
         if semantics is not None:
-            for _, _, panel, chosen in decided:
+            for panel, chosen in found:
                 semantics.note(panel, chosen)
         if plan.train_until is None or at <= plan.train_until:
-            memory.learn((panel, chosen) for _, _, panel, chosen in decided)
-        yield [(item, verdict) for item, verdict, _, _ in decided]
+            memory.learn(found)
+        yield verdicts
+
+
+def _decide(way: Plan, item: Item, memory: Memory) -> tuple[Verdict, Lessons]:
+    """The verdict on an item among those who may speak, and what there is to learn of it."""
+    if not way.sources:
+        verdict, panel, chosen = decide(way.method, item, memory, way.settings)
+        return verdict, ((panel, chosen),)
+    aside = [
+        Voice(c.source, c.value, 0, c.source, "not-admitted")
+        for c in item.claims
+        if c.source not in way.sources
+    ]
+    heard = [c for c in item.claims if c.source in way.sources]
+    if not heard:
+        why = "nobody who may speak has a claim"
+        return Verdict(False, None, Decimal(0), way.method, why, tuple(sorted(aside)), Decimal(0)), ()
+    verdict, panel, chosen = decide(way.method, replace(item, claims=heard), memory, way.settings)
+    return replace(verdict, voices=tuple(sorted([*verdict.voices, *aside]))), ((panel, chosen),)
 
 
 def kinds_of(identifiers: Collection[str]) -> Mapping[str, str]:

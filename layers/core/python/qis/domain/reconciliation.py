@@ -51,8 +51,9 @@ class Rejected(Generic[V]):
 
     claim: Claim[V]
     rule: str
-    """``withdrawn-by-operator``, ``superseded``, ``stale``, ``out-of-range``, ``excluded-source``, ``copy``,
-    ``below-quorum``, ``outside-tolerance``; of learning methods ``outvoted``, ``no-volume``."""
+    """``withdrawn-by-operator``, ``not-admitted``, ``superseded``, ``stale``, ``out-of-range``,
+    ``excluded-source``, ``copy``, ``below-quorum``, ``outside-tolerance``; of learning methods ``outvoted``,
+    ``no-volume``."""
     detail: str
 
 
@@ -351,6 +352,8 @@ def _judged(
 def _refusal(claim: Claim[V], rules: RuleSet, withdrawn: Collection[str]) -> Rejected[V] | None:
     if claim.claim_id in withdrawn:
         return Rejected(claim, "withdrawn-by-operator", "rejected in the exception queue")
+    if rules.sources and claim.source not in rules.sources:
+        return Rejected(claim, "not-admitted", f"only {', '.join(rules.sources)} may speak")
     if rules.max_staleness is not None and claim.received_at is not None:
         age = claim.snap.ns - claim.received_at.ns
         if age > rules.max_staleness.total_seconds() * NANOS:

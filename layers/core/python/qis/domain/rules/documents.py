@@ -50,6 +50,14 @@ def _parse_precedence(value: object, field: str) -> tuple[str, ...]:
     return tuple(check_slug(s, field) for s in value)
 
 
+def _parse_sources(value: object, field: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if value == []:
+        raise refuse(field, value, "not-empty", "admits nobody; null admits all")
+    return tuple(sorted(_parse_precedence(value, field)))
+
+
 def _parse_range(value: object, field: str) -> tuple[Decimal | None, Decimal | None]:
     if value is None:
         return None, None
@@ -140,6 +148,7 @@ FIELDS: Mapping[str, Field] = {
     "range": Field(_parse_range, _range_json, default=(None, None)),
     "stale_after": Field(_optional(_parse_count), _same),
     "timely_within": Field(parse_duration, duration_text),
+    "sources": Field(_parse_sources, lambda ss: list(ss) or None, default=()),
     "copy_groups": Field(_parse_groups, lambda gs: [list(g) for g in gs], default=()),
     "exclusion": Field(_optional(_parse_exclusion), _exclusion_json),
     "restatement": Field(_optional(_parse_restatement), _restatement_json),

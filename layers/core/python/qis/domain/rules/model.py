@@ -78,6 +78,8 @@ class RuleSet:
     method: Method
     precedence: tuple[str, ...]
     """Sources, best first; sources not named follow in alphabetical order."""
+    sources: tuple[str, ...]
+    """The only sources that may speak, those who mean what the series means; empty: all."""
     tolerance: Tolerance
     """Distance within which two values agree."""
     min_sources: int
