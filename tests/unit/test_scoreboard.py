@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qis.application.scoreboard import BATCH, SECONDS, Followed, Key, Place, Scoreboard, ScoreQueries
+from qis.application.scoreboard import MOST_WAITING, SECONDS, Followed, Key, Place, Scoreboard, ScoreQueries
 from qis.domain import events as ev
 from qis.domain.errors import InvalidInput, NotFound
 from qis.domain.gaps import Spoken
@@ -73,7 +73,7 @@ class MemoryScores:
         touching = any(
             first <= parse_instant(e.data["snap"], "").ns < until
             and (ids is None or e.data["reference_data_id"] in ids)
-            for e in waits[:BATCH]
+            for e in waits[:MOST_WAITING]
         )
         at = (done[-1].position, done[-1].recorded_at) if done else (None, None)
         return Followed(*at, len(waits), touching)

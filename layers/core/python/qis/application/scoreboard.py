@@ -35,6 +35,8 @@ BATCH = 5_000
 SECONDS = 20.0
 """After which a tick that is far behind begins no further batch and leaves the rest to the next one."""
 TYPES = tuple(dict.fromkeys((*FOLLOWED, *COUNTED)))
+MOST_WAITING = 1_000
+"""Events not followed yet that a question looks at; where more wait, no window is complete."""
 LONGEST_WINDOW = timedelta(days=366)
 MOST_SERIES = MOST_DATES = 10
 """Of gaps: series told of, the worst first, and days of each, the oldest first."""
@@ -167,20 +169,20 @@ class Followed(NamedTuple):
     """Of the last event that is in them; ``None``: none is."""
     recorded_at: datetime | None
     waiting: int
-    """Events that are not in them, counted up to ``BATCH`` + 1."""
+    """Events that are not in them, counted up to ``MOST_WAITING`` + 1."""
     touching: bool
-    """Whether one of the ``BATCH`` events that wait longest belongs to what is asked for."""
+    """Whether one of the ``MOST_WAITING`` events that wait longest belongs to what is asked for."""
 
     @property
     def complete(self) -> bool:
         """Whether nothing that waits belongs to what is asked for."""
-        return not self.touching and self.waiting <= BATCH
+        return not self.touching and self.waiting <= MOST_WAITING
 
     def as_json(self) -> dict[str, Any]:
         return {
             "position": None if self.position is None else self.position.token,
             "recorded_at": None if self.recorded_at is None else Snap.of(self.recorded_at).text,
-            "waiting": min(self.waiting, BATCH),
+            "waiting": min(self.waiting, MOST_WAITING),
             "complete": self.complete,
         }
 

@@ -11,7 +11,7 @@ import msgspec
 
 from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.followers import PostgresFollower
-from qis.application.scoreboard import BATCH, Followed, Key, Place
+from qis.application.scoreboard import MOST_WAITING, Followed, Key, Place
 from qis.domain.events import START, Event, Position
 from qis.domain.gaps import Spoken
 from qis.domain.scoreboard import FOLLOWED, Cell, Tally, ValueState, change
@@ -190,7 +190,7 @@ class PostgresScores:
             "until": Snap(until).moment,
             "ids": None if ids is None else list(ids),
             "types": list(FOLLOWED),
-            "most": BATCH,
+            "most": MOST_WAITING,
         }
         row = connection.execute(_WAITING, given).fetchone()
         assert row is not None
