@@ -11,6 +11,7 @@ import pytest
 from qis.domain.detection import Action, DetectionRules, Fault, Found, Observation, SeriesDetector
 from qis.domain.detection import parse_detection_rules as parse
 from qis.domain.detection.arrival import Arrivals
+from qis.domain.detection.peers import Peer
 from qis.domain.errors import InvalidInput
 
 DAY = 86_400 * 10**9
@@ -179,6 +180,39 @@ def test_a_small_bias_is_found_by_the_peers() -> None:
     found = beside(days)
     assert {f.source for f in found} == {"c"}
     assert day_of(found[0]) <= 103
+
+
+def test_a_source_that_was_biased_needs_more_evidence_until_that_is_forgotten() -> None:
+    def needed(peer: Peer) -> int:
+        peer.high = peer.low = 0.0
+        for n in range(1, 100):
+            peer.accumulate(2.5, complete=True)
+            if peer.biased:
+                return n
+        raise AssertionError("never biased")
+
+    peer = Peer(DetectionRules())
+    first = needed(peer)
+    peer.found_biased()
+    second = needed(peer)
+    peer.found_biased()
+    assert first < second < needed(peer)
+    for _ in range(400):
+        peer.relax()
+    assert needed(peer) == first
+
+
+def test_what_most_say_is_the_consensus_though_they_came_to_it_one_by_one() -> None:
+    numbers = random.Random(8)
+    days = [
+        [(s, Decimal(f"{v * Decimal(1 + numbers.gauss(0, 0.001)):.2f}")) for s in "abcdefg"]
+        for v in walk(100, 8)
+    ]
+    for i, name in enumerate("abcd"):
+        for day in days[70 + 3 * i :]:
+            day[i] = (name, (day[i][1] * Decimal("1.1")).quantize(Decimal("0.01")))
+    late = {f.source for f in beside(days[:85]) if day_of(f) > 79}
+    assert late >= {"e", "f", "g"}
 
 
 def test_a_source_a_day_late_is_found() -> None:

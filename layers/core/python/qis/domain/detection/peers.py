@@ -5,7 +5,9 @@ source's distance from that is measured in its own scale, widened on days on whi
 themselves. A distance beyond ``peer_jump`` is a fault at once; smaller ones that persist add up to a ``bias``
 (two-sided CUSUM, Page 1954). Days that fit the consensus of the day before or after better than that of their
 own add up to a ``date_shift``. While a source is suspected its basis and scale stand still; after
-``confirm_impossible`` observations on a new distance that is its basis.
+``confirm_impossible`` observations on a new distance that is its basis. A source that drifts away again and
+again needs more evidence each time: the threshold of its sums rises by a factor with every bias found and
+comes back slowly (a stochastic approximation of the threshold that keeps alarms rare; Robbins, Monro 1951).
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ _CALM = 1.5
 """Steps of the market, in its scales, up to which venues differ as they usually do."""
 _CLIP = 2.0
 _LEAST_SLACK, _MOST_SLACK = 1.0, 2.0
+_RISE = exp(0.4)
+"""What a bias found makes of the threshold of the next; ``_FALL``: each observation takes a part of it back,
+all of it in 200."""
+_FALL = _RISE ** (-1 / 200)
 
 
 class Distance(NamedTuple):
@@ -53,6 +59,7 @@ class Peer:
         "basis",
         "behind",
         "count",
+        "guard",
         "high",
         "last",
         "low",
@@ -69,6 +76,8 @@ class Peer:
         self.spread = FIRST_SPREAD
         self.high = 0.0
         """The CUSUM upwards; ``low`` the one downwards."""
+        self.guard = 1.0
+        """How many times the usual evidence a bias needs."""
         self.low = 0.0
         self.off = 0.0
         """Distance while the source is off, and for how many observations it has been."""
@@ -129,10 +138,19 @@ class Peer:
             return
         if not complete and not self.biased:
             return
-        limit = max(1.1 * _CLIP, self.rules.drift / slack)
+        limit = self.guard * max(1.1 * _CLIP, self.rules.drift / slack)
         z = max(-slack - _CLIP, min(slack + _CLIP, scales))
         self.high = min(2.0, max(0.0, self.high + (z - slack) / limit))
         self.low = min(2.0, max(0.0, self.low - (z + slack) / limit))
+
+    def relax(self) -> None:
+        """Forget a little of the biases found before."""
+        if self.guard > 1.0:
+            self.guard = max(1.0, self.guard * _FALL)
+
+    def found_biased(self) -> None:
+        """Ask more of the next bias."""
+        self.guard *= _RISE
 
     def learn(self, excess: float) -> None:
         """Take a distance into the basis and the scale."""

@@ -165,13 +165,17 @@ class SeriesDetector:
     # beside the others
 
     def _places(self, claims: Sequence[Observation]) -> dict[str, _Place]:
-        """The place of every source with a usable value among those that are trusted."""
+        """The place of every source with a usable value among those that are trusted.
+
+        The trusted speak for all only while they are most of those that spoke: a few that agree with each
+        other after the others were doubted would otherwise hold everybody else off for good.
+        """
         usable = [c for c in claims if c.value > 0 and not self._sources[c.source].stream.linear]
         if len(usable) < 2:
             return {}
         values = {c.source: self._sources[c.source].stream.step(c.value) for c in usable}
         trusted = [c.source for c in usable if self._sources[c.source].trusted]
-        if len(trusted) < 2:
+        if len(trusted) < 2 or 2 * len(trusted) <= len(usable):
             trusted = [c.source for c in usable]
         places = self._among(trusted, values, trusted)
         for claim in usable:
@@ -210,6 +214,7 @@ class SeriesDetector:
             peer.last = place.x
             return stream.judge(ns, claim.value, claim.volume)
         before = self._before
+        peer.relax()
         was_shifted, new = peer.shifted, peer.is_new(distance.excess, before)
         peer.shift(place.x, consensus, before)
         if place.x == stream.x:
@@ -285,6 +290,7 @@ class SeriesDetector:
         source.stream.set_aside(ns, claim.value)
         if known:
             return None
+        peer.found_biased()
         found = self._peer_suspicion(ns, claim, place, Fault.BIAS, 1.0, total)
         return [found._replace(action=Action.FLAG, measured=f"sum {total:.2f}", threshold="sum 1")]
 
