@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ def mint_token(
 
 
 def _private_key(data_dir: Path) -> Any:
+    return _checked_key((data_dir / "signing-key.pem").read_bytes())
+
+
+@lru_cache(maxsize=4)  # checking a key that was read costs ten times what signing does
+def _checked_key(pem: bytes) -> Any:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    return load_pem_private_key((data_dir / "signing-key.pem").read_bytes(), password=None)
+    return load_pem_private_key(pem, password=None)
