@@ -141,10 +141,12 @@ class Database:
         return self._connection
 
     def _open(self) -> Connection:
+        import msgspec
         import psycopg
+        from psycopg.types.json import set_json_loads
 
         tls: dict[str, Any] = {**self._target.tls()}
-        return psycopg.connect(
+        connection = psycopg.connect(
             host=self._target.host,
             port=self._target.port,
             dbname=self._target.database,
@@ -158,6 +160,9 @@ class Database:
             " -c plan_cache_mode=force_custom_plan",
             **tls,
         )
+        # Reading events and values is reading JSON, for the most part.
+        set_json_loads(msgspec.json.decode, connection)
+        return connection
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
