@@ -102,36 +102,9 @@ class Keys(Construct):
                     actions=["kms:*"],
                     resources=["*"],  # in a key's policy this means the key itself
                 ),
-                iam.PolicyStatement(
-                    # Alarms publish to an encrypted topic.
-                    principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
-                    actions=["kms:Decrypt", "kms:GenerateDataKey"],
-                    resources=["*"],
-                    conditions={
-                        "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
-                        "ArnLike": {
-                            "aws:SourceArn": (
-                                f"arn:{Aws.PARTITION}:cloudwatch:{Aws.REGION}:{Aws.ACCOUNT_ID}"
-                                f":alarm:{self._stem}-*"
-                            )
-                        },
-                    },
-                ),
-                iam.PolicyStatement(
-                    # So does the rule that tells people of issues.
-                    principals=[iam.ServicePrincipal("events.amazonaws.com")],
-                    actions=["kms:Decrypt", "kms:GenerateDataKey"],
-                    resources=["*"],
-                    conditions={
-                        "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
-                        "ArnLike": {
-                            "aws:SourceArn": (
-                                f"arn:{Aws.PARTITION}:events:{Aws.REGION}:{Aws.ACCOUNT_ID}"
-                                f":rule/{self._stem}-bus/*"
-                            )
-                        },
-                    },
-                ),
+                # Alarms publish to an encrypted topic, and so does the rule that tells people of issues.
+                _sends("cloudwatch", f"alarm:{self._stem}-*"),
+                _sends("events", f"rule/{self._stem}-bus/*"),
                 iam.PolicyStatement(
                     # So do budgets and cost anomalies.
                     principals=[iam.ServicePrincipal(service) for service in COST_SERVICES],
@@ -141,3 +114,18 @@ class Keys(Construct):
                 ),
             ]
         )
+
+
+def _sends(service: str, source: str) -> iam.PolicyStatement:
+    """What a service needs that sends encrypted messages on behalf of ``source``, a resource of ours."""
+    return iam.PolicyStatement(
+        principals=[iam.ServicePrincipal(f"{service}.amazonaws.com")],
+        actions=["kms:Decrypt", "kms:GenerateDataKey"],
+        resources=["*"],
+        conditions={
+            "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
+            "ArnLike": {
+                "aws:SourceArn": f"arn:{Aws.PARTITION}:{service}:{Aws.REGION}:{Aws.ACCOUNT_ID}:{source}"
+            },
+        },
+    )

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+First = Annotated[
+    str | None, typer.Option("--from", metavar="A", help="First snap, with --to instead of a window.")
+]
+Until = Annotated[str | None, typer.Option("--to", metavar="B", help="First snap after the range.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "scores", rich_help_panel="Values")(_scores)
@@ -28,12 +34,8 @@ def _scores(
         str | None,
         typer.Option("--window", metavar="DURATION", help="How far back; P30D if nothing is given."),
     ] = None,
-    first: Annotated[
-        str | None, typer.Option("--from", metavar="A", help="First snap, with --to instead of a window.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", metavar="B", help="First snap after the range.")
-    ] = None,
+    first: First = None,
+    until: Until = None,
 ) -> None:
     """Quality of a series, a source or an asset class over a window of whole hours of snaps.
 
@@ -103,12 +105,8 @@ def scorecard(
         str | None,
         typer.Option("--window", metavar="DURATION", help="How far back; P365D if nothing is given."),
     ] = None,
-    first: Annotated[
-        str | None, typer.Option("--from", metavar="A", help="First snap, with --to instead of a window.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", metavar="B", help="First snap after the range.")
-    ] = None,
+    first: First = None,
+    until: Until = None,
     by: Annotated[
         Literal["series", "day", "week", "month"], typer.Option("--by", help="What to split by.")
     ] = "month",

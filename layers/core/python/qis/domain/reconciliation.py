@@ -191,7 +191,7 @@ def reconcile(
         rejected += [Rejected(c, "below-quorum", reason) for c in usable]
         kept = None if rules.exclusion is None else standings
         method = rules.method.name
-        return _decision(rules, Status.INSUFFICIENT, None, method, None, reason, (), rejected, (), kept)
+        return decision_of(rules, Status.INSUFFICIENT, None, method, None, reason, (), rejected, (), kept)
     band = rules.tolerance.at([c.value for c in usable])
     choice = CHOOSERS[rules.method.name](usable, rules, band)
     value, reason = choice.value, choice.reason
@@ -217,7 +217,7 @@ def reconcile(
         confidence = choice.verdict.confidence
         weights = {v.source: v.weight for v in choice.verdict.voices}
     rejected += outside
-    return _decision(
+    return decision_of(
         rules, status, basis, choice.method, confidence, reason, agreeing, rejected, checks, after, weights
     )
 
@@ -242,19 +242,21 @@ def _sure(verdict: Verdict | None, rules: RuleSet) -> list[Check]:
     return [Check("confidence", verdict.official, decimal_text(verdict.confidence), wanted, verdict.reason)]
 
 
-def _decision(
+def decision_of(
     rules: RuleSet,
     status: Status,
-    value: Decimal | None,
+    value: V | None,
     method: str,
     confidence: Decimal | None,
     reason: str,
-    used: Sequence[Claim],
-    rejected: Sequence[Rejected],
+    used: Sequence[Claim[V]],
+    rejected: Sequence[Rejected[V]],
     checks: Sequence[Check],
-    standings: Standings | None,
+    standings: Standings | None = None,
     weights: Mapping[str, int] | None = None,
-) -> Decision:
+    fields: Mapping[str, Any] | None = None,
+) -> Decision[V]:
+    """A decision under ``rules``, its claims in an order that does not depend on their arrival."""
     return Decision(
         status=status,
         value=value,
@@ -267,6 +269,7 @@ def _decision(
         chain=rules.chain,
         standings=standings,
         weights=weights,
+        fields=fields,
     )
 
 

@@ -210,13 +210,12 @@ class PostgresEventStore:
                 lost |= beside
             won = [i for i, a in enumerate(appends) if a.stream not in lost]
             if won:
+                moment = recorded_at.isoformat()
                 with connection.cursor().copy(_COPY) as copy:
                     # In runs: the server stores one while the next is rendered.
                     for run in range(0, len(won), _RUN):
                         some = won[run : run + _RUN]
-                        copy.write(
-                            "".join([_rows(appends[i], bodies[i], recorded_at.isoformat()) for i in some])
-                        )
+                        copy.write("".join([_rows(appends[i], bodies[i], moment) for i in some]))
                 types = frozenset(e.type for i in won for e in appends[i].events)
                 projections.project_inline(connection, types, recorded_at)
             with connection.pipeline():

@@ -30,6 +30,7 @@ from qis.domain.reconciliation import (
     Rejected,
     Standings,
     Status,
+    decision_of,
     reconcile,
     voters_of,
 )
@@ -85,7 +86,7 @@ def reconcile_records(
     if len(voters) < rules.min_sources:
         reason = f"{len(voters)} usable of {rules.min_sources} sources needed"
         silent += [Rejected(c, "below-quorum", reason) for c in voters]
-        return _decision(rules, Status.INSUFFICIENT, None, FIELD_WISE, None, reason, (), silent, (), None)
+        return decision_of(rules, Status.INSUFFICIENT, None, FIELD_WISE, None, reason, (), silent, ())
     snap = voters[0].snap
     given = {c.source: structure.parts(c.value) for c in voters}
     fields = _fields(voters, given, structure, plain)
@@ -289,30 +290,6 @@ def _told(
         "untold": max(0, len(told) - MOST_TOLD),
     }
     confidence = weakest.quantize(Decimal("0.0001"))
-    return _decision(rules, status, record, method, confidence, reason, used, rejected, checks, evidence)
-
-
-def _decision(
-    rules: RuleSet,
-    status: Status,
-    value: Record | None,
-    method: str,
-    confidence: Decimal | None,
-    reason: str,
-    used: Sequence[Claim[Record]],
-    rejected: Sequence[Rejected[Record]],
-    checks: Sequence[Check],
-    fields: Mapping[str, Any] | None,
-) -> Decision[Record]:
-    return Decision(
-        status=status,
-        value=value,
-        method=method,
-        confidence=confidence,
-        reason=reason,
-        used=tuple(sorted(used, key=lambda c: c.source)),
-        rejected=tuple(sorted(rejected, key=lambda r: (r.claim.source, r.claim.order))),
-        checks=tuple(checks),
-        chain=rules.chain,
-        fields=fields,
+    return decision_of(
+        rules, status, record, method, confidence, reason, used, rejected, checks, fields=evidence
     )
