@@ -45,7 +45,6 @@ NOT_WATCHED: dict[str, str] = {
     "QualityAnomalies": "the score beside it raises the alarm",
     "QualityFindings": "findings are work for people in the exception queue, not for operations",
     "EventsScored": "how much was done",
-    "IngestBatchTime": "part of IngestLatency, which has an alarm; shown to who looks for the reason",
     "IngestionRate": "for rates; a silent feed is a finding of the series",
     "IssueEvents": "how much was done; people are told of issues by the events themselves",
     "RecordsAccepted": "how much was done",

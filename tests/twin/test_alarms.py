@@ -95,15 +95,22 @@ def test_exactly_the_limit_is_good_enough(story: Story) -> None:
     assert story.state("low-quality") == OK
 
 
-def test_claims_stored_late_for_ten_minutes_raise_an_alarm(story: Story) -> None:
-    story.minutes(10, "ingest", IngestLatency=1150)
-    assert story.state("ingest-slow") == OK
-    story.minutes(5, "ingest", IngestLatency=1201)
-    assert story.state("ingest-slow") == OK
-    story.minutes(5, "ingest", IngestLatency=1201)
-    assert story.state("ingest-slow") == ALARM
-    story.minutes(5, "ingest", IngestLatency=900)
-    assert story.state("ingest-slow") == OK
+@pytest.mark.parametrize(
+    ("alarm", "metric", "limit"),
+    [("ingest-slow", "IngestBatchTime", 200), ("ingest-late", "IngestLatency", 1_200)],
+)
+def test_slow_batches_and_late_claims_raise_an_alarm_of_their_own_after_ten_minutes(
+    story: Story, alarm: str, metric: str, limit: int
+) -> None:
+    story.minutes(10, "ingest", **{metric: limit})
+    assert story.state(alarm) == OK
+    story.minutes(5, "ingest", **{metric: limit + 1})
+    assert story.state(alarm) == OK
+    story.minutes(5, "ingest", **{metric: limit + 1})
+    assert story.state(alarm) == ALARM
+    assert [n for n, s in story.watch.states().items() if s == ALARM] == [f"qis-local-{alarm}"]
+    story.minutes(5, "ingest", **{metric: limit - 50})
+    assert story.state(alarm) == OK
 
 
 def test_more_than_one_failed_batch_in_a_hundred_raises_an_alarm(story: Story) -> None:
