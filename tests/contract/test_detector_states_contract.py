@@ -6,7 +6,7 @@ import pytest
 
 from qis.adapters.postgres.detector_states import PostgresDetectorStates
 from qis.adapters.postgres.quality_facts import PostgresFacts
-from qis.application.detectors import DetectorStates, Kept
+from qis.application.detectors import DetectorStates, Kept, Past
 from qis.application.quality import Facts
 from qis.domain.events import Position
 from qis.domain.findings import Fact
@@ -36,8 +36,12 @@ def kept(n: int, *, mark: bool = False, state: str = "{}") -> Kept:
     return Kept(snap(n), state, mark)
 
 
+def since(states: DetectorStates, before: int, id_: str = EUR) -> Past:
+    return states.since({id_: snap(before)}).get(id_, Past(None, ()))
+
+
 def test_without_a_state_all_facts_of_the_series_are_given(parts: tuple[Facts, DetectorStates]) -> None:
-    state, facts = parts[1].since(EUR, snap(5))
+    state, facts = since(parts[1], 5)
     assert state is None
     assert [f.snap for f in facts] == [snap(n) for n in range(10)]
     assert facts[2].claims == {"a": "2"}
@@ -45,25 +49,38 @@ def test_without_a_state_all_facts_of_the_series_are_given(parts: tuple[Facts, D
 
 def test_the_last_state_before_a_snap_and_what_follows_it(parts: tuple[Facts, DetectorStates]) -> None:
     states = parts[1]
-    states.keep(EUR, None, [kept(2, mark=True), kept(6, state='{"x": 1}')])
-    state, facts = states.since(EUR, snap(7))
+    states.keep({EUR: (None, [kept(2, mark=True), kept(6, state='{"x": 1}')])})
+    state, facts = since(states, 7)
     assert state == kept(6, state='{"x": 1}')
     assert [f.snap for f in facts] == [snap(7), snap(8), snap(9)]
-    state, facts = states.since(EUR, snap(6))
+    state, facts = since(states, 6)
     assert state == kept(2, mark=True)
     assert len(facts) == 7
-    assert states.since(EUR, snap(2))[0] is None
-    assert states.since("OTHER", snap(9))[0] is None
+    assert since(states, 2).kept is None
+    assert since(states, 9, "OTHER").kept is None
 
 
 def test_new_states_replace_what_they_follow_but_not_marks(parts: tuple[Facts, DetectorStates]) -> None:
     states = parts[1]
-    states.keep(EUR, None, [kept(2, mark=True), kept(3)])
-    states.keep(EUR, snap(3), [kept(4)])
-    assert states.since(EUR, snap(4))[0] == kept(2, mark=True)
-    assert states.since(EUR, snap(5))[0] == kept(4)
-    states.keep(EUR, snap(2), [kept(5), kept(4, state="again")])
-    assert states.since(EUR, snap(3))[0] == kept(2, mark=True)
-    assert states.since(EUR, snap(5))[0] == kept(4, state="again")
-    states.keep(EUR, None, [kept(9)])
-    assert states.since(EUR, snap(9))[0] is None
+    states.keep({EUR: (None, [kept(2, mark=True), kept(3)])})
+    states.keep({EUR: (snap(3), [kept(4)])})
+    assert since(states, 4).kept == kept(2, mark=True)
+    assert since(states, 5).kept == kept(4)
+    states.keep({EUR: (snap(2), [kept(5), kept(4, state="again")])})
+    assert since(states, 3).kept == kept(2, mark=True)
+    assert since(states, 5).kept == kept(4, state="again")
+    states.keep({EUR: (None, [kept(9)])})
+    assert since(states, 9).kept is None
+
+
+def test_series_are_asked_for_and_kept_together_and_apart(parts: tuple[Facts, DetectorStates]) -> None:
+    states = parts[1]
+    states.keep({EUR: (None, [kept(2), kept(6)]), "OTHER": (None, [kept(3)])})
+    found = states.since({EUR: snap(5), "OTHER": snap(9), "NEVER": snap(9)})
+    assert found.keys() == {EUR, "OTHER"}
+    assert found[EUR].kept == kept(2)
+    assert [f.snap for f in found[EUR].facts] == [snap(n) for n in range(3, 10)]
+    assert found["OTHER"] == Past(kept(3), found["OTHER"].facts)
+    assert not found["OTHER"].facts
+    states.keep({"OTHER": (None, [kept(1)])})
+    assert since(states, 9).kept == kept(6)

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from qis.application.detectors import Kept
+from qis.application.detectors import Kept, Past
 from qis.application.ports import (
     Append,
     Basis,
@@ -417,18 +417,24 @@ class MemoryDetectorStates:
         self._facts = facts
         self.states: dict[str, dict[Snap, Kept]] = {}
 
-    def since(self, reference_data_id: str, before: Snap) -> tuple[Kept | None, Sequence[Fact]]:
-        earlier = [k for s, k in sorted(self.states.get(reference_data_id, {}).items()) if s < before]
-        kept = earlier[-1] if earlier else None
-        rows = sorted(self._facts.rows.get(reference_data_id, {}).items())
-        return kept, [fact for snap, (_, fact) in rows if kept is None or snap > kept.snap]
+    def since(self, before: Mapping[str, Snap]) -> Mapping[str, Past]:
+        found = {}
+        for id_, snap in before.items():
+            earlier = [k for s, k in sorted(self.states.get(id_, {}).items()) if s < snap]
+            kept = earlier[-1] if earlier else None
+            rows = sorted(self._facts.rows.get(id_, {}).items())
+            facts = [fact for s, (_, fact) in rows if kept is None or s > kept.snap]
+            if kept is not None or facts:
+                found[id_] = Past(kept, facts)
+        return found
 
-    def keep(self, reference_data_id: str, after: Snap | None, states: Sequence[Kept]) -> None:
-        known = self.states.get(reference_data_id, {})
-        left = {
-            s: k for s, k in known.items() if after is not None and (s < after or (s == after and k.mark))
-        }
-        self.states[reference_data_id] = left | {k.snap: k for k in states}
+    def keep(self, states: Mapping[str, tuple[Snap | None, Sequence[Kept]]]) -> None:
+        for id_, (after, kept) in states.items():
+            known = self.states.get(id_, {})
+            left = {
+                s: k for s, k in known.items() if after is not None and (s < after or (s == after and k.mark))
+            }
+            self.states[id_] = left | {k.snap: k for k in kept}
 
 
 def racing(store: MemoryEventStore, rivals: Sequence[Append]) -> MemoryEventStore:

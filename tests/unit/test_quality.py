@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from qis.application.quality import WATCHERS, Quality, Seen, StaleSources, Verdi
 from qis.application.relay import backbone_record
 from qis.domain import events as ev
 from qis.domain.errors import Conflict
+from qis.domain.findings import Finding
 from qis.domain.snap import Snap
 from tests.support.builders import EUR, FIXING, append, catalogue, daily, reconciled, rules, series, snap
 from tests.support.fakes import FixedCatalogue, MemoryEventStore, MemoryFacts
@@ -213,29 +215,38 @@ def test_findings_are_the_same_for_every_order_of_arrival(
 
 
 class Broken:
-    """A watcher that fails while it is told to."""
+    """A watcher that fails at one series while it is told to."""
 
     name = "broken"
     fails = True
 
-    def judge(self, seen: Seen) -> Verdict:
-        if self.fails:
+    def judge(self, batch: Sequence[Seen]) -> Mapping[str, Verdict]:
+        if self.fails and any(seen.reference_data_id == EUR for seen in batch):
             raise ZeroDivisionError("of nothing")
-        return Verdict()
+        return {
+            s.reference_data_id: Verdict([Finding("seen", s.reference_data_id, s.high, None, "", "", "")])
+            for s in batch
+        }
 
 
 def test_a_watcher_that_fails_is_a_finding_and_loses_nothing() -> None:
     broken = Broken()
     world = World(broken, StaleSources())
-    world.quality.follow([world.decide(snap(n), alpha="1.1", beta=f"1.{n}") for n in range(3)])
+    claims = [world.decide(snap(n), alpha="1.1", beta=f"1.{n}") for n in range(3)]
+    world.quality.follow([*claims, world.decide(fixing(5), FIXING, alpha="1.1")])
     assert world.open_findings() == {
         ("watcher-broken-failed", snap(2).text, None),
         ("stale", snap(2).text, "alpha"),
+        ("seen", fixing(5).text, None),
     }
     (failed,) = (e for e in world.store.log if e.data["kind"] == "watcher-broken-failed")
-    assert (failed.data["scope"], failed.data["severity"]) == ("watcher/broken", "high")
+    assert (failed.data["reference_data_id"], failed.data["scope"], failed.data["severity"]) == (
+        EUR,
+        "watcher/broken",
+        "high",
+    )
     assert "ZeroDivisionError in judge" in failed.data["reason"]
     assert len(world.facts.rows[EUR]) == 3
     broken.fails = False
     world.quality.follow([world.decide(snap(3), alpha="1.1", beta="1.9")])
-    assert world.open_findings() == {("stale", snap(2).text, "alpha")}
+    assert ("watcher-broken-failed", snap(2).text, None) not in world.open_findings()

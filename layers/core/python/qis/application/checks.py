@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from qis.application.ports import CatalogueReader
@@ -19,9 +19,9 @@ SHOWN = 100
 class OfficialValues(Protocol):
     """Current official values with what checks may ask of them."""
 
-    def at(self, reference_data_id: str, snaps: Collection[Snap], others: Collection[str]) -> Sequence[Row]:
-        """Those at the snaps, and at the next snap after each: its previous value may have changed.
-        ``others`` are series whose values at the same snaps are wanted, too."""
+    def at(self, wanted: Mapping[str, Collection[Snap]], others: Collection[str]) -> Sequence[Row]:
+        """Those of each series at its snaps, and at the next snap after each: its previous value may have
+        changed. ``others`` are series whose values at the same snaps are wanted, too."""
         ...
 
     def between(
@@ -39,17 +39,29 @@ class BusinessRules:
     def __init__(self, values: OfficialValues) -> None:
         self._values = values
 
-    def judge(self, seen: Seen) -> Verdict:
-        """See ``Watcher.judge``."""
-        series = seen.catalogue.series[seen.reference_data_id]
-        checks = [c for c in seen.catalogue.checks.values() if c.applies(series)]
-        if not checks or series.kind.structured:
-            return Verdict()
-        others = {i for c in checks for i in c.expression.series}
-        rows = self._values.at(seen.reference_data_id, seen.arrived, others)
-        found = [finding(c, row) for c in checks if c.active for row in rows if holds(c, row) is False]
-        settled = [(kind_of(c.check), row.snap, row.snap) for c in checks for row in rows]
-        return Verdict(found, settled)
+    def judge(self, batch: Sequence[Seen]) -> Mapping[str, Verdict]:
+        """See ``Watcher.judge``. It asks once for the whole batch."""
+        checks = {seen.reference_data_id: _checks(seen) for seen in batch}
+        wanted = {seen.reference_data_id: seen.arrived for seen in batch if checks[seen.reference_data_id]}
+        if not wanted:
+            return {}
+        others = {i for id_ in wanted for c in checks[id_] for i in c.expression.series}
+        rows: dict[str, list[Row]] = {id_: [] for id_ in wanted}
+        for row in self._values.at(wanted, others):
+            rows[row.reference_data_id].append(row)
+        return {id_: _verdict(checks[id_], rows[id_]) for id_ in wanted}
+
+
+def _checks(seen: Seen) -> list[Check]:
+    series = seen.catalogue.series[seen.reference_data_id]
+    if series.kind.structured:
+        return []
+    return [c for c in seen.catalogue.checks.values() if c.applies(series)]
+
+
+def _verdict(checks: Sequence[Check], rows: Sequence[Row]) -> Verdict:
+    found = [finding(c, row) for c in checks if c.active for row in rows if holds(c, row) is False]
+    return Verdict(found, [(kind_of(c.check), row.snap, row.snap) for c in checks for row in rows])
 
 
 class Trial:

@@ -16,7 +16,7 @@ from qis.application.quality import Seen, Verdict
 from qis.application.reconcile import rules_for
 from qis.domain.detection import Action, DetectionRules, Fault, Found, Observation, SeriesDetector
 from qis.domain.findings import Fact, Finding
-from qis.domain.series import Kind
+from qis.domain.series import Kind, Series
 from qis.domain.snap import Snap
 
 KINDS = frozenset((Kind.PRICE, Kind.FX_RATE, Kind.INDEX_LEVEL))
@@ -34,16 +34,24 @@ class Kept(NamedTuple):
     """Whether it stays when later ones are kept."""
 
 
+class Past(NamedTuple):
+    """What a series is judged from."""
+
+    kept: Kept | None
+    facts: Sequence[Fact]
+
+
 class DetectorStates(Protocol):
     """States of detectors, and the facts that they have not seen."""
 
-    def since(self, reference_data_id: str, before: Snap) -> tuple[Kept | None, Sequence[Fact]]:
-        """The last state kept of a snap before ``before``, and all facts after that snap, in snap order."""
+    def since(self, before: Mapping[str, Snap]) -> Mapping[str, Past]:
+        """Of each series the last state kept of a snap before the given one, and all facts after that snap,
+        in snap order; of a series of which there is neither, nothing."""
         ...
 
-    def keep(self, reference_data_id: str, after: Snap | None, states: Sequence[Kept]) -> None:
-        """Keep states in place of those of snaps later than ``after`` (``None``: of all), and in place of
-        that of ``after`` itself unless it is a mark."""
+    def keep(self, states: Mapping[str, tuple[Snap | None, Sequence[Kept]]]) -> None:
+        """Keep states of each series in place of those of snaps later than the one given (``None``: of all),
+        and in place of that of this one itself unless it is a mark."""
         ...
 
 
@@ -57,28 +65,31 @@ class Detectors:
         self._states = states
         self._rules = rules or DetectionRules()
 
-    def judge(self, seen: Seen) -> Verdict:
-        """See ``Watcher.judge``; what it needs beyond what is seen follows from the facts stored."""
-        series = seen.catalogue.series[seen.reference_data_id]
-        if series.kind not in KINDS:
-            return Verdict()
-        kinds = set(Fault)
-        if series.semantics.calendar is not None:
-            kinds.discard(Fault.MISSING)
-        if rules_for(seen.catalogue, seen.reference_data_id, seen.high).stale_after is not None:
-            kinds.discard(Fault.STALE)
-        kept, facts = self._states.since(seen.reference_data_id, seen.low)
-        detector = self._restored(seen.reference_data_id, kept)
-        if detector is None:
-            kept, facts = self._states.since(seen.reference_data_id, _FIRST)
-            detector = SeriesDetector(seen.reference_data_id, self._rules)
-        found, states = _run(detector, facts, self._rules.name)
-        if states:
-            self._states.keep(seen.reference_data_id, None if kept is None else kept.snap, states)
-        first, last = facts[0].snap, facts[-1].snap
-        return Verdict(
-            [_finding(f) for f in found if f.kind in kinds], [(kind.value, first, last) for kind in kinds]
-        )
+    def judge(self, batch: Sequence[Seen]) -> Mapping[str, Verdict]:
+        """See ``Watcher.judge``; what it needs beyond what is seen follows from the facts stored. It asks
+        once and keeps once for the whole batch."""
+        seen = {s.reference_data_id: s for s in batch if _series(s).kind in KINDS}
+        if not seen:
+            return {}
+        pasts = self._states.since({id_: s.low for id_, s in seen.items()})
+        detectors = {id_: self._restored(id_, past.kept) for id_, past in pasts.items()}
+        unusable = [id_ for id_, detector in detectors.items() if detector is None]
+        if unusable:
+            pasts = {**pasts, **self._states.since(dict.fromkeys(unusable, _FIRST))}
+        verdicts: dict[str, Verdict] = {}
+        kept: dict[str, tuple[Snap | None, Sequence[Kept]]] = {}
+        for id_, past in pasts.items():
+            detector = detectors[id_] or SeriesDetector(id_, self._rules)
+            found, states = _run(detector, past.facts, self._rules.name)
+            if states:
+                kept[id_] = (None if past.kept is None else past.kept.snap, states)
+            kinds, (first, last) = _kinds(seen[id_]), (past.facts[0].snap, past.facts[-1].snap)
+            verdicts[id_] = Verdict(
+                [_finding(f) for f in found if f.kind in kinds], [(kind.value, first, last) for kind in kinds]
+            )
+        if kept:
+            self._states.keep(kept)
+        return verdicts
 
     def _restored(self, id_: str, kept: Kept | None) -> SeriesDetector | None:
         """The detector of a state; ``None`` where it is that of other thresholds or other code."""
@@ -91,6 +102,20 @@ class Detectors:
             return SeriesDetector.restore(id_, self._rules, body["state"])
         except ValueError:
             return None
+
+
+def _series(seen: Seen) -> Series:
+    return seen.catalogue.series[seen.reference_data_id]
+
+
+def _kinds(seen: Seen) -> set[Fault]:
+    """What the detectors decide on: all but what the series declares itself."""
+    kinds = set(Fault)
+    if _series(seen).semantics.calendar is not None:
+        kinds.discard(Fault.MISSING)
+    if rules_for(seen.catalogue, seen.reference_data_id, seen.high).stale_after is not None:
+        kinds.discard(Fault.STALE)
+    return kinds
 
 
 _FIRST = Snap(-(2_208_988_800 * 10**9))

@@ -66,8 +66,9 @@ class Watcher(Protocol):
         """Stable, in lower case."""
         ...
 
-    def judge(self, seen: Seen) -> Verdict:
-        """A function of what is seen alone."""
+    def judge(self, batch: Sequence[Seen]) -> Mapping[str, Verdict]:
+        """What it comes to of each series of a batch, where it comes to anything; a function of what is seen
+        alone. Where it raises, it is asked again of one series at a time."""
         ...
 
 
@@ -76,8 +77,11 @@ class StaleSources:
 
     name = "stale"
 
-    def judge(self, seen: Seen) -> Verdict:
+    def judge(self, batch: Sequence[Seen]) -> Mapping[str, Verdict]:
         """See ``Watcher.judge``."""
+        return {seen.reference_data_id: self._verdict(seen) for seen in batch}
+
+    def _verdict(self, seen: Seen) -> Verdict:
         after = _rules(seen).stale_after
         if after is None:
             return Verdict()
@@ -92,8 +96,11 @@ class MissingValues:
 
     name = "missing"
 
-    def judge(self, seen: Seen) -> Verdict:
+    def judge(self, batch: Sequence[Seen]) -> Mapping[str, Verdict]:
         """See ``Watcher.judge``."""
+        return {seen.reference_data_id: self._verdict(seen) for seen in batch}
+
+    def _verdict(self, seen: Seen) -> Verdict:
         semantics = seen.catalogue.series[seen.reference_data_id].semantics
         if semantics.calendar is None or semantics.snap_time is None:
             return Verdict()
@@ -175,9 +182,9 @@ class Quality:
         if not arrived:
             return 0
         work = _Work()
-        for seen in self._seen(arrived):
-            for watcher in self._watchers:
-                _judge(watcher, seen, work)
+        seen = list(self._seen(arrived))
+        for watcher in self._watchers:
+            _judge(watcher, seen, work)
         open_ = self._facts.open_findings(arrived.keys())
         return self._record(work.found, [o for o in open_ if work.disproves(o.identity)])
 
@@ -300,21 +307,28 @@ class _Work:
 _EVER = (Snap.of(datetime(1900, 1, 1, tzinfo=UTC)), Snap.of(datetime(2199, 1, 1, tzinfo=UTC)))
 
 
-def _judge(watcher: Watcher, seen: Seen, work: _Work) -> None:
-    """The watcher's verdict, or that it failed: a fault in it must not lose the records or the others'
+def _judge(watcher: Watcher, batch: Sequence[Seen], work: _Work) -> None:
+    """The watcher's verdicts, or that it failed: a fault in it must not lose the records or the others'
     findings, and must not go unnoticed."""
-    id_, failed = seen.reference_data_id, f"watcher-{watcher.name}-failed"
+    failed = f"watcher-{watcher.name}-failed"
     try:
-        verdict = watcher.judge(seen)
+        verdicts = watcher.judge(batch)
     except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a finding
+        if len(batch) > 1:
+            for seen in batch:
+                _judge(watcher, [seen], work)
+            return
+        id_, high = batch[0].reference_data_id, batch[0].high
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__} in {where.name}, line {where.lineno}: {error}"[:300]
         scope = f"watcher/{watcher.name}"
-        finding = Finding(failed, id_, seen.high, None, type(error).__name__, "none", what, scope, "high")
+        finding = Finding(failed, id_, high, None, type(error).__name__, "none", what, scope, "high")
         work.take(id_, Verdict([finding]))
     else:
-        work.take(id_, verdict)
-        work.take(id_, Verdict([], [(failed, *_EVER)]))
+        for id_, verdict in verdicts.items():
+            work.take(id_, verdict)
+        for seen in batch:
+            work.take(seen.reference_data_id, Verdict([], [(failed, *_EVER)]))
 
 
 def _decided_by_people(events: Iterable[Mapping[str, Any]]) -> dict[str, set[Snap]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -29,15 +29,15 @@ WHERE o.superseded_at IS NULL AND
 """
 
 _AT = """
- o.reference_data_id = %(id)s AND o.snap_ns IN (
-    SELECT ns FROM json_array_elements_text(%(snaps)s::json) AS k(text), LATERAL (
-        SELECT k.text::bigint UNION ALL
+ (o.reference_data_id, o.snap_ns) IN (
+    SELECT k.id, s.ns FROM json_to_recordset(%(wanted)s) AS k(id text, ns bigint), LATERAL (
+        SELECT k.ns UNION ALL
         (SELECT n.snap_ns FROM official_values n
-         WHERE n.reference_data_id = %(id)s AND n.snap_ns > k.text::bigint AND n.superseded_at IS NULL
+         WHERE n.reference_data_id = k.id AND n.snap_ns > k.ns AND n.superseded_at IS NULL
          ORDER BY n.snap_ns LIMIT 1)
     ) s(ns)
 )
-ORDER BY o.snap_ns
+ORDER BY o.reference_data_id, o.snap_ns
 """
 
 _BETWEEN = """
@@ -52,10 +52,10 @@ class PostgresCheckedValues:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def at(self, reference_data_id: str, snaps: Collection[Snap], others: Collection[str]) -> Sequence[Row]:
+    def at(self, wanted: Mapping[str, Collection[Snap]], others: Collection[str]) -> Sequence[Row]:
         """See ``OfficialValues.at``."""
-        given = {"id": reference_data_id, "snaps": json.dumps([s.ns for s in snaps])}
-        return self._rows(_AT, given, others)
+        keys = [{"id": id_, "ns": s.ns} for id_, snaps in wanted.items() for s in snaps]
+        return self._rows(_AT, {"wanted": json.dumps(keys)}, others)
 
     def between(
         self, ids: Collection[str], first: Snap, until: Snap, others: Collection[str], limit: int
