@@ -59,8 +59,9 @@ def _scaled(bars: list[Bar], at: int, length: int, factor: Decimal) -> list[Bar]
 
 
 def _volatility(bars: Sequence[Bar], at: int) -> float:
+    """Of the last 60 bars; a fault before may have left values without a logarithm there."""
     values = [float(b.value) for b in bars[max(0, at - 60) : at]]
-    steps = [abs(log(b / a)) for a, b in pairwise(values)]
+    steps = [abs(log(b / a)) for a, b in pairwise(values) if a > 0 and b > 0]
     return max(1.4826 * statistics.median(steps), 1e-3)
 
 
