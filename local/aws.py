@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +27,55 @@ class AwsServer(Server):
 
     patience = 60.0  # the state is written first, which takes as long as there is state
 
-    def __init__(self, data_dir: Path, services: str = SERVICES) -> None:
-        """``services`` are the names of those to start, separated by commas; all of them when empty."""
+    def __init__(self, data_dir: Path, services: str = SERVICES, *, guarded: bool = False) -> None:
+        """Args:
+        services: names of those to start, separated by commas; all of them when empty.
+        guarded: signatures are checked and policies decide, of whoever is not the account's own
+            ``CREDENTIALS``, and functions run as their roles. It speaks TLS then, since policies refuse
+            plain connections, and records what was called for CloudTrail.
+        """
         super().__init__()
         self._data_dir = data_dir
         self._services = services
+        self._guarded = guarded
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._guarded else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def certificate(self) -> Path:
+        """What a client of a guarded server has to trust."""
+        return self._data_dir / "certificate.pem"
 
     def environment(self) -> dict[str, str]:
         """Variables by which an AWS SDK talks to this server."""
+        trust = {name: str(self.certificate) for name in ("AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")}
         return {
             **CREDENTIALS,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL": self.url,
+            **(trust if self._guarded else {}),
         }
 
-    def client(self, service: str) -> Any:
-        """A boto3 client of this server."""
+    def client(self, service: str, credentials: Mapping[str, str] | None = None) -> Any:
+        """A boto3 client of this server: the account's own, or one with what STS gave for a role."""
         import boto3
 
         make: Any = boto3.client  # its overloads want a literal service name
+        given = credentials or {
+            "AccessKeyId": CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            "SecretAccessKey": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        }
         return make(
             service,
             endpoint_url=self.url,
             region_name=REGION,
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+            aws_session_token=given.get("SessionToken"),
+            verify=str(self.certificate) if self._guarded else None,
         )
 
     def start(self) -> None:
@@ -78,15 +101,64 @@ class AwsServer(Server):
             "S3_DATA_DIR": str(self._data_dir / "s3"),
             "TMPDIR": str(self._data_dir),
             "LOG_LEVEL": "WARNING",
+            **(self._guard() if self._guarded else {}),
         }
         self._child = spawn([sys.executable, "-m", "local.aws_server"], self._data_dir / "aws.log", env=env)
         wait_until(self._healthy, "the AWS APIs do not answer", 60.0)
+
+    def _guard(self) -> dict[str, str]:
+        """Variables of a server that checks its callers; its certificate is made at the first start."""
+        key = self._data_dir / "certificate-key.pem"
+        if not self.certificate.exists():
+            _self_signed(self.certificate, key)
+        return {
+            **self.environment(),  # whose key is the account's own; functions inherit the rest
+            "AUTH": "true",
+            "CLOUDTRAIL_RECORDING": "1",
+            "USE_SSL": "1",
+            "MINISTACK_SSL_CERT": str(self.certificate),
+            "MINISTACK_SSL_KEY": str(key),
+        }
 
     def _healthy(self) -> bool:
         if not self.alive():
             raise RuntimeError(f"the AWS APIs ended at start; see {self._data_dir / 'aws.log'}")
         try:
-            with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=2) as answer:  # noqa: S310 - the address is ours
+            trusted = ssl.create_default_context(cafile=str(self.certificate)) if self._guarded else None
+            health = f"{self.url}/_ministack/health"
+            with urllib.request.urlopen(health, timeout=2, context=trusted) as answer:  # noqa: S310 - the address is ours
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
+
+
+def _self_signed(certificate: Path, key: Path) -> None:
+    """Write a certificate for loopback and its key, good for a day."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "qis-local")])
+    now = datetime.now(UTC)
+    loopback = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(loopback, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(
+            private.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))

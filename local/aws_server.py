@@ -3,7 +3,8 @@
 As shipped, each ``GetRecords`` copies the whole stream (5 ms at 50,000 records, many times a second), and
 when records expire the iterators, which are plain indexes, skip as many unread ones. Both follow from one
 function, replaced here; a test holds the replacement against the installed version. The bus keeps each event
-that it was ever given in a list that nothing reads: not here.
+that it was ever given in a list that nothing reads: not here. Where policies decide, a batch of messages is
+asked for as an action of its own, which AWS does not have: here, too, it is the action on one message.
 """
 
 from __future__ import annotations
@@ -12,10 +13,16 @@ import time
 from typing import Any
 
 ARRIVAL = "ApproximateArrivalTimestamp"
+ALLOWED_AS = {
+    f"sqs:{name}Batch": f"sqs:{name}" for name in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")
+}
+"""Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html"""
 
 
 def install() -> None:
-    """Replace how the streams forget old records and old iterators, and how the bus remembers events."""
+    """Replace how the streams forget old records and old iterators, how the bus remembers events, and what
+    batches of messages are allowed as."""
+    from ministack.core import iam_actions  # type: ignore[import-untyped]  # ships no types
     from ministack.services import eventbridge, kinesis  # type: ignore[import-untyped]  # ships no types
 
     iterators: dict[Any, dict[str, Any]] = kinesis._shard_iterators._data
@@ -39,6 +46,13 @@ def install() -> None:
                 break
             del iterators[token]
 
+    named = iam_actions.extract_iam_action
+
+    def action(*request: Any) -> str | None:
+        found: str | None = named(*request)
+        return found and ALLOWED_AS.get(found, found)
+
+    iam_actions.extract_iam_action = action
     kinesis._expire_records = expire_records
     kinesis._expire_iterators = expire_iterators
     eventbridge._events_log_list = list

@@ -158,7 +158,7 @@ class HouseFunction(Construct):
 
     def allow_put(self, stream: kinesis.Stream) -> None:
         """Let the function put records on ``stream``."""
-        self.allow(["kinesis:PutRecord", "kinesis:PutRecords"], stream.stream_arn)
+        self.allow(["kinesis:PutRecords"], stream.stream_arn)
         self._allow_key(stream.encryption_key, "kms:GenerateDataKey")
 
     def allow_key(self, *actions: str) -> None:

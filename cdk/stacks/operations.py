@@ -83,7 +83,7 @@ class Workloads(Construct):
             vpc=data.network.vpc,
             grants={
                 "feeds": [_may(["kinesis:PutRecord", "kinesis:PutRecords"], ingest.stream_arn), *keys],
-                "relay": [_may(["kinesis:PutRecord", "kinesis:PutRecords"], events.stream_arn), store, *keys],
+                "relay": [_may(["kinesis:PutRecords"], events.stream_arn), store, *keys],
                 "batch": [store, *keys],
             },
         )

@@ -13,7 +13,9 @@ STREAM, SHARD = "stream", "shardId-000000000000"
 
 
 @pytest.fixture
-def kinesis() -> Iterator[Any]:
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is replaced, for one test."""
+    from ministack.core import iam_actions  # type: ignore[import-untyped]  # ships no types
     from ministack.services import (  # type: ignore[import-untyped]  # ships no types
         eventbridge,
         kinesis,
@@ -21,14 +23,25 @@ def kinesis() -> Iterator[Any]:
 
     from local.aws_server import install
 
-    before = (kinesis._expire_records, kinesis._expire_iterators, eventbridge._events_log_list)
+    for module, name in (
+        (kinesis, "_expire_records"),
+        (kinesis, "_expire_iterators"),
+        (eventbridge, "_events_log_list"),
+        (iam_actions, "extract_iam_action"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name))  # put back at the end
     install()
+
+
+@pytest.fixture
+def kinesis(installed: None) -> Iterator[Any]:
+    from ministack.services import kinesis
+
     kinesis._create_stream({"StreamName": STREAM, "ShardCount": 1})
     try:
         yield kinesis
     finally:
         kinesis.reset()
-        kinesis._expire_records, kinesis._expire_iterators, eventbridge._events_log_list = before
 
 
 def _put(kinesis: Any, count: int) -> None:
@@ -87,3 +100,15 @@ def test_the_bus_keeps_no_event_after_it_was_dispatched(kinesis: Any) -> None:
     answer = json.loads(eventbridge._put_events({"Entries": [entry]})[2])
     assert answer["FailedEntryCount"] == 0
     assert "entries" not in eventbridge._events_log
+
+
+@pytest.mark.parametrize(
+    ("called", "asked"),
+    [("SendMessageBatch", "sqs:SendMessage"), ("ReceiveMessage", "sqs:ReceiveMessage")],
+)
+@pytest.mark.usefixtures("installed")
+def test_a_batch_of_messages_is_allowed_as_one_message_is(called: str, asked: str) -> None:
+    from ministack.core.iam_actions import extract_iam_action
+
+    headers = {"x-amz-target": f"AmazonSQS.{called}"}
+    assert extract_iam_action("sqs", "POST", "/", headers, b"{}", {}) == asked
