@@ -6,9 +6,13 @@
    vote per value, that of the heaviest, so one copy more changes nothing. A claim that repeats the source's
    last value, where the series seldom stands still, loses ``ln(1 / 2u)`` (u: the share of snaps on which it
    does). A value more than ``LEAP`` usual moves away from the last decided one has ``LEAP_ODDS`` against it.
-3. **The value.** The heaviest set of same values wins; its value is the weighted median of its claims, by the
-   inverse squares of the learned deviations. Exact halves give the mean of the two middle claims.
-4. **Confidence** from the votes for it and for its strongest rival; see ``calibration``.
+3. **The value.** The heaviest set of same values wins. Where they are equal, that is it. Elsewhere it is the
+   mean of the two claims at the weighted quantiles of 37 % and 63 %, weights being the inverse squares of the
+   learned deviations: as robust as a median nearly, and closer to the truth where errors are not extreme
+   (Mosteller, On Some Useful "Inefficient" Statistics, Annals of Mathematical Statistics 17(4), 1946).
+4. **Confidence** from the votes for it and for its strongest rival; see ``calibration``. Sources against the
+   value count each alone there, also where they were found to be copies, since the finding may be wrong:
+   if copies of a bad source have the majority, it is the good ones who are off together.
 """
 
 from __future__ import annotations
@@ -43,6 +47,9 @@ LEAP = 12.0
 LEAP_ODDS = 9 * MILLI
 """Odds against a true move beyond that, in thousandths of a nat: about one in eight thousand."""
 LEAP_EVIDENCE = 10
+CENTRAL = 37
+"""Percentile of the lower of the two claims whose mean is the value. Near neither a third nor two fifths,
+where noise in the weights of three or of five equal sources would say which claims are meant."""
 EXACT_FROM = 0.25
 """Share of claims equal to the commonest value from which sources of a kind agree exactly."""
 _NO_SERIES = SeriesRecord()
@@ -100,7 +107,7 @@ def vote(panel: Panel, memory: Memory, scheme: Scheme, terms: Terms = NO_TERMS) 
         # Where claims are unusually far apart, only those near the value speak for it.
         value = value_of(panel.values, winner)
         support = table.tally([i for i in members if _same(panel.values[i], value, table.usual_reach)])
-    return _ballot(panel, memory, table, winner, members, support)
+    return _ballot(panel, memory, table, terms, winner, members, support)
 
 
 def around(
@@ -117,7 +124,7 @@ def around(
     value = value_of(panel.values, winner)
     key = round(value * 10.0**table.places) if table.exact else value
     members = [i for i, k in enumerate(table.keys) if _same(k, key, table.reach)]
-    return _ballot(panel, memory, table, winner, members, table.tally(members))
+    return _ballot(panel, memory, table, terms, winner, members, table.tally(members))
 
 
 def value_of(values: Sequence[float], winner: Sequence[int]) -> float:
@@ -129,6 +136,7 @@ def _ballot(
     panel: Panel,
     memory: Memory,
     table: _Table,
+    terms: Terms,
     winner: Sequence[int],
     members: Sequence[int],
     support: _Count,
@@ -138,7 +146,10 @@ def _ballot(
     agreeing = [False] * len(panel.values)
     for i in members:
         agreeing[i] = True
-    sure = confidence(support.votes, rival.votes, rival.voices, known=panel.kind in memory.kinds)
+    # That sources copy was only learned: who contradicts counts as independent, unless it was declared.
+    apart = [terms.copies.get(s, s) for s in panel.sources]
+    doubt = table._replace(groups=apart).tally(rival.members)
+    sure = confidence(support.votes, doubt.votes, doubt.voices, known=panel.kind in memory.kinds)
     return Ballot(
         winner=winner,
         agreeing=agreeing,
@@ -343,16 +354,33 @@ def _written(panel: Panel, members: Sequence[int], weights: Sequence[int], place
 def _middle(
     panel: Panel, members: Sequence[int], precisions: Sequence[int], groups: Sequence[str]
 ) -> Sequence[int]:
-    """The weighted median of the members; equal values of one copy group count once."""
+    """The two members about the weighted middle; equal values of one copy group count once."""
     heaviest: dict[tuple[str, float], tuple[int, str, int]] = {}
     for i in members:
         key = groups[i], panel.values[i]
         found = (-precisions[i], panel.sources[i], i)
         heaviest[key] = min(found, heaviest.get(key, found))
     kept = sorted(heaviest.values(), key=lambda f: (panel.values[f[2]], f[1]))
-    low, high = weighted_middle([panel.values[i] for _, _, i in kept], [-p for p, _, _ in kept])
+    low, high = weighted_between([panel.values[i] for _, _, i in kept], [-p for p, _, _ in kept])
     low, high = kept[low][2], kept[high][2]
     return (low,) if panel.values[low] == panel.values[high] else (low, high)
+
+
+def weighted_between(values: Sequence[float], weights: Sequence[int]) -> tuple[int, int]:
+    """Indices of the weighted quantiles at ``CENTRAL`` percent and as far from the top."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    total = sum(weights)
+    below = 0
+    low = high = None
+    for i in order:
+        below += weights[i]
+        if low is None and 100 * below >= CENTRAL * total:
+            low = i
+        if high is None and 100 * below > (100 - CENTRAL) * total:
+            high = i
+    assert low is not None
+    assert high is not None
+    return low, high
 
 
 def weighted_middle(values: Sequence[float], weights: Sequence[int]) -> tuple[int, int]:
