@@ -7,19 +7,28 @@ import sys
 import pyarrow as pa
 from pyarrow import csv
 
+ITEM = ("snap", "reference_data_id")
+
 
 def vote(file: str, out: str) -> None:
     """For each snap and series the value with most claims, of equals the smallest text."""
-    table = csv.read_csv(
+    csv.write_csv(won(read(file)).sort_by([(name, "ascending") for name in ITEM]), out)
+
+
+def read(file: str) -> pa.Table:
+    """The claims as they are voted on."""
+    return csv.read_csv(
         file,
         csv.ReadOptions(use_threads=False),
         convert_options=csv.ConvertOptions(column_types={"snap": pa.string(), "value": pa.string()}),
     )
-    item = ["snap", "reference_data_id"]
-    counted = table.group_by([*item, "value"], use_threads=False).aggregate([([], "count_all")])
+
+
+def won(claims: pa.Table) -> pa.Table:
+    """The winning values, in any order."""
+    counted = claims.group_by([*ITEM, "value"], use_threads=False).aggregate([([], "count_all")])
     ranked = counted.sort_by([("count_all", "descending"), ("value", "ascending")])
-    won = ranked.group_by(item, use_threads=False).aggregate([("value", "first")])
-    csv.write_csv(won.sort_by([(name, "ascending") for name in item]), out)
+    return ranked.group_by([*ITEM], use_threads=False).aggregate([("value", "first")])
 
 
 if __name__ == "__main__":

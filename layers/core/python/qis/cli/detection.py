@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +11,7 @@ import typer
 
 from qis.cli.failures import failure
 from qis.cli.session import Session, command
+from qis.cli.tables import check_form, write_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,12 +73,12 @@ def _detect(
     from qis.application.detection import detect
     from qis.cli.claims_file import ClaimsFile, Mapped
 
-    if out.suffix.lower() not in (".csv", ".parquet"):
-        raise failure("unknown-format", "The name says no known format", f"{out.name}: .csv or .parquet")
+    check_form(out)
     thresholds = _read_rules(rules)
     reading = Reading()
     found = detect(reading.claims(ClaimsFile(file, Mapped(), "detect").rows()), thresholds)
-    write(out, [reading.row(f) for f in found])
+    told = [reading.row(f) for f in found]
+    write_table(out, {name: [row[name] for row in told] for name in COLUMNS}, numbers=("score",))
     by_kind: dict[str, int] = {}
     for f in found:
         by_kind[f.kind.value] = by_kind.get(f.kind.value, 0) + 1
@@ -191,36 +190,3 @@ class Reading:
             return known
         text = Snap(ns).text
         return text[:10] if self._dates and ns % DAY_NS == 0 else text
-
-
-def write(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Write findings; the file appears when it is complete.
-
-    Raises:
-        Failure: it cannot be written.
-    """
-    fresh = file.with_name(f".{file.name}.part")
-    try:
-        if file.suffix.lower() == ".parquet":
-            _parquet(fresh, rows)
-        else:
-            with fresh.open("w", encoding="utf-8", newline="") as out:
-                writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
-        os.replace(fresh, file)  # noqa: PTH105 - atomic also over an existing file
-    except OSError as error:
-        raise failure("not-written", "The file cannot be written", f"{file}: {error}") from error
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _parquet(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    columns = {name: [row[name] for row in rows] for name in COLUMNS}
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-    at = table.schema.get_field_index("score")
-    table = table.set_column(at, "score", table["score"].cast(pa.float64()))
-    parquet.write_table(table, file, compression="zstd")

@@ -188,20 +188,20 @@ class Memory:
 
     def learn(self, decided: Iterable[tuple[Panel, Chosen]]) -> None:
         """Learn the items of one snap, in an order of their own, so that the given order has no effect."""
-        for panel, chosen in sorted(decided, key=lambda d: (d[0].kind, d[0].series)):
-            self._learn(panel, chosen)
+        ordered = sorted(decided, key=lambda d: (d[0].kind, d[0].series))
+        distances = [self.distances(panel, chosen) for panel, chosen in ordered]
+        for (panel, chosen), far in zip(ordered, distances, strict=True):
+            self._learn(panel, chosen, far)
         self._weights = {}
         self._copies = None
 
-    def _learn(self, panel: Panel, chosen: Chosen) -> None:
+    def _learn(self, panel: Panel, chosen: Chosen, distances: Sequence[int] | None) -> None:
         series = self.series.setdefault(panel.series, SeriesRecord())
         kind = self.kinds.setdefault(panel.kind, KindRecord())
         single = independent(chosen.groups, panel.values)
         values = [panel.values[i] for i in single]
         count = len(values)
         if count > 2 or (count == 2 and all(chosen.agreeing)):
-            usual = series.dispersion.mean or kind.dispersion.mean
-            distances = None if chosen.exact or not usual else self._distances(panel, chosen, usual)
             _judge(kind, panel, chosen, distances)
             _pair(self.pairs, panel, chosen)
             typical = sorted(_deviation(v, chosen.value) for v in values)[(count - 1) // 2]
@@ -216,12 +216,20 @@ class Memory:
             series.places[places] = series.places.get(places, 0) + 1
         series.claimed.update(zip(panel.sources, panel.values, strict=True))
 
-    def _distances(self, panel: Panel, chosen: Chosen, usual: float) -> list[int]:
+    def distances(self, panel: Panel, chosen: Chosen) -> list[int] | None:
         """How far each claim is from what the others come to, in thousandths of the usual dispersion.
 
-        From the others: a source would otherwise grow ever heavier by being near to itself.
+        From the others: a source would otherwise grow ever heavier by being near to itself. ``None`` where
+        sources agree exactly, and where no dispersion is known.
         """
-        records = self.kinds[panel.kind].sources
+        kind = self.kinds.get(panel.kind)
+        if chosen.exact or kind is None:
+            return None
+        series = self.series.get(panel.series)
+        usual = (series and series.dispersion.mean) or kind.dispersion.mean
+        if not usual:
+            return None
+        records = kind.sources
         voters = sorted(
             (
                 panel.values[i],

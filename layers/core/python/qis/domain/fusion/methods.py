@@ -20,6 +20,8 @@ from qis.domain.fusion.schemes import ACCU, CONSENSUS, CRH, TRUTHFINDER, VOTE, S
 from qis.domain.numbers import MAX_DIGITS, decimal_text
 
 DEFAULT_METHOD = "consensus"
+MIDDLE = ACCU
+"""How the evidence for a median is weighed."""
 _EXACT = Context(prec=2 * MAX_DIGITS + 4)
 _TWO = Decimal(2)
 
@@ -76,7 +78,7 @@ def _verdict(
         for c, weight, group, said in zip(claims, ballot.weights, ballot.groups, ballot.agreeing, strict=True)
     ]
     voices += [Voice(c.source, c.value, 0, c.source, "no-volume") for c in silent]
-    sure = Decimal(repr(ballot.confidence)).quantize(PLACES)
+    sure = sure_of(ballot.confidence)
     enough = ballot.voices >= settings.min_voices
     reason = (
         f"{ballot.voices} independent voices of {len(claims)} sources say so,"
@@ -97,11 +99,16 @@ def _verdict(
     )
 
 
+def sure_of(confidence: float) -> Decimal:
+    """A confidence as decisions have it."""
+    return Decimal(repr(confidence)).quantize(PLACES)
+
+
 def _middling(name: str, shares: Callable[[Sequence[Claimed]], Sequence[int] | None]) -> Method:
     def method(item: Item, memory: Memory, settings: Settings) -> Decided:
         claims, silent = spoken(item)
         panel = Item(item.series, item.kind, claims).panel()
-        ballot = around(panel, memory, ACCU, settings.terms, shares(claims))
+        ballot = around(panel, memory, MIDDLE, settings.terms, shares(claims))
         return _verdict(name, claims, silent, ballot, settings), panel, ballot.chosen(panel)
 
     return method
@@ -123,13 +130,13 @@ def middle_value(values: Sequence[Decimal]) -> Decimal:
     return _EXACT.divide(_EXACT.add(*values), _TWO)
 
 
+VOTES: Mapping[str, Scheme] = MappingProxyType(
+    {"consensus": CONSENSUS, "vote": VOTE, "accu": ACCU, "truth-finder": TRUTHFINDER, "crh": CRH}
+)
+"""The methods that take the value with most votes."""
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "consensus": _voting("consensus", CONSENSUS),
-        "vote": _voting("vote", VOTE),
-        "accu": _voting("accu", ACCU),
-        "truth-finder": _voting("truth-finder", TRUTHFINDER),
-        "crh": _voting("crh", CRH),
+        **{name: _voting(name, scheme) for name, scheme in VOTES.items()},
         "median": _middling("median", lambda claims: [1] * len(claims)),
         "weighted-median": _middling("weighted-median", lambda _: None),
         "volume-weighted-median": _middling("volume-weighted-median", _volumes),

@@ -47,7 +47,7 @@ def _crh(records: Mapping[str, SourceRecord]) -> Mapping[str, Weights]:
     """Losses are 0-1 for the vote and normalised absolute for the median, as in the paper."""
     wrong = {s: (r.judged - r.right + 1) / (r.judged + 2) for s, r in records.items()}
     far = {s: (r.distance + MILLI) / (r.distances + 1) for s, r in records.items()}
-    all_wrong, all_far = sum(wrong.values()), sum(far.values())
+    all_wrong, all_far = math.fsum(wrong.values()), math.fsum(far.values())
     return {
         s: Weights(
             round(-MILLI * math.log(wrong[s] / all_wrong)), max(1, round(-MILLI * math.log(far[s] / all_far)))
