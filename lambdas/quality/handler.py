@@ -23,9 +23,11 @@ from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.scoreboard import PostgresScoreStore
 from qis.application.checks import BusinessRules
+from qis.application.claimed_records import ClaimedRecords
 from qis.application.detectors import Detectors
 from qis.application.issues import IssueWatch
 from qis.application.quality import WATCHERS, Quality
+from qis.application.record_detectors import RecordDetectors
 from qis.application.scoreboard import Advance, Scoreboard
 from qis.settings import QualityEnvironment
 
@@ -50,13 +52,16 @@ def bootstrap() -> App:
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-quality")
     store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
+    facts = PostgresFacts(database)
+    records = ClaimedRecords(facts, store)
     watchers = (
         *WATCHERS,
         BusinessRules(PostgresCheckedValues(database)),
-        Detectors(PostgresDetectorStates(database)),
+        Detectors(PostgresDetectorStates(database), records),
+        RecordDetectors(records),
     )
     return App(
-        Quality(store, catalogue, PostgresFacts(database), watchers),
+        Quality(store, catalogue, facts, watchers),
         IssueWatch(store, PostgresIssues(database)),
         Scoreboard(PostgresScoreStore(database), catalogue, time.monotonic),
     )

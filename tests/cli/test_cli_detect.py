@@ -11,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from tests.cli.cli_system import RunCli
+from tests.support import records
 
 HEADER = "snap,reference_data_id,source,value,volume"
 
@@ -112,3 +113,53 @@ def test_order_twice_and_crossed_quotes(run_cli: RunCli, tmp_path: Path) -> None
         ("2024-01-29", "ask", "duplicate"),
         ("2024-01-12", "bid", "out_of_order"),
     } <= kinds
+
+
+def test_chains_and_actions_are_judged_by_their_definitions(run_cli: RunCli, tmp_path: Path) -> None:
+    """A split without an event, a chain whose calls are too dear, one that is crossed, one that is none."""
+    definitions, chain = tmp_path / "series.json", records.chain()
+    price = records.series_body(records.ACTION)
+    price = {
+        **price,
+        "reference_data_id": "X",
+        "kind": "price",
+        "semantics": {**price["semantics"], "currency": "USD"},
+    }
+    del price["record"]
+    given = [records.series_body(records.CHAIN), records.series_body(records.ACTION, prices=["X"]), price]
+    definitions.write_text(json.dumps(given), encoding="utf-8")
+    dear, crossed = json.loads(json.dumps(chain)), json.loads(json.dumps(chain))
+    for contract in dear["contracts"][::2]:
+        contract["bid"], contract["ask"] = (f"{float(contract[k]) + 3:.2f}" for k in ("bid", "ask"))
+    crossed["contracts"][0]["bid"] = "9.00"
+    file, out = tmp_path / "claims.jsonl", tmp_path / "found.csv"
+    numbers = random.Random(1)
+    rows = [
+        {
+            "snap": f"2025-{1 + n // 28:02d}-{1 + n % 28:02d}T21:00:00Z",
+            "reference_data_id": "X",
+            "source": "alpha",
+            "value": f"{(100 if n < 90 else 50) * (1 + numbers.gauss(0, 0.005)):.2f}",
+        }
+        for n in range(100)
+    ]
+    rows += [records.record_body(records.CHAIN, s, c) for s, c in (("alpha", dear), ("beta", crossed))]
+    rows += [
+        records.record_body(records.CHAIN, "gamma", chain),
+        records.record_body(records.CHAIN, "delta", {}),
+    ]
+    rows += [records.record_body(records.ACTION, "alpha", records.dividend())]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = run_cli("detect", str(file), "--out", str(out), "--series", str(definitions), "--json")
+    assert run.status == 1, "a row is no chain at all"
+    assert run.document["unreadable"] == 1
+    with out.open(encoding="utf-8") as text:
+        found = {
+            (r["kind"], r["source"], r["action"]) for r in csv.DictReader(text) if r["kind"] != "missing"
+        }
+    assert found == {
+        ("spike", "alpha", "quarantine"),
+        ("undeclared_split", "alpha", "flag"),
+        ("put_call_parity", "alpha", "quarantine"),
+        ("crossed_quotes", "beta", "quarantine"),
+    }

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from qis.application.claimed_records import ClaimedRecords
 from qis.application.detection import Arrived, detect
 from qis.application.detectors import EVERY, Detectors
 from qis.application.quality import Quality
@@ -60,7 +61,9 @@ class World:
         self.states = MemoryDetectorStates(self.facts)
         unit = {"unit": "percent"} if kind is Kind.RATE else {}
         kept = catalogue([series() if kind is Kind.FX_RATE else series_of(kind, EUR, **unit)], [rules()])
-        self.quality = Quality(self.store, FixedCatalogue(kept), self.facts, [Detectors(self.states)])
+        records = ClaimedRecords(self.facts, self.store)
+        watchers = [Detectors(self.states, records)]
+        self.quality = Quality(self.store, FixedCatalogue(kept), self.facts, watchers)
 
     def decided(self, at: Snap, claims: Claims) -> dict[str, Any]:
         used = [{"source": s, "claim_id": "0", "value": str(v)} for s, v in claims.items()]

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from qis.domain.detection import DetectionRules, Evidence, Fault, Found, Observation, SeriesDetector
 from qis.domain.detection.arrival import Arrivals, crossed
 from qis.domain.detection.stream import Suspicion
+
+if TYPE_CHECKING:
+    from qis.domain.claims import Claim
+    from qis.domain.detection.explained import Events
+    from qis.domain.kinds.record import Record
+    from qis.domain.series import Series
 
 
 class Arrived(NamedTuple):
@@ -20,29 +26,57 @@ class Arrived(NamedTuple):
     attribute: str | None = None
 
 
-def detect(claims: Iterable[Arrived], rules: DetectionRules) -> list[Found]:
+def detect(
+    claims: Iterable[Arrived],
+    rules: DetectionRules,
+    series: Mapping[str, Series] | None = None,
+    records: Iterable[Claim[Record]] = (),
+) -> list[Found]:
     """All findings, by snap, series and source.
+
+    Args:
+        claims: of numbers.
+        series: definitions by identifier: those of records, and of prices that corporate actions move.
+        records: claims of records, of series that are defined.
 
     Claims are taken as arriving in the order given, or by their time of reception where all of a source have
     one. Where that order mostly goes back in time it is a file's, not that of arrival, and says nothing.
     """
-    series: dict[tuple[str, str | None], dict[str, list[Arrived]]] = {}
+    given: dict[tuple[str, str | None], dict[str, list[Arrived]]] = {}
     for claim in claims:
-        by_source = series.setdefault((claim.reference_data_id, claim.attribute), {})
+        by_source = given.setdefault((claim.reference_data_id, claim.attribute), {})
         by_source.setdefault(claim.observation.source, []).append(claim)
-    found: list[Found] = []
-    for (id_, attribute), by_source in series.items():
-        found += [f._replace(attribute=attribute) for f in _detect_series(id_, by_source, rules)]
+    found, events = _detect_records(series or {}, records)
+    for (id_, attribute), by_source in given.items():
+        judged = _detect_series(id_, by_source, rules, events.get(id_))
+        found += [f._replace(attribute=attribute) for f in judged]
         if attribute == "bid":
-            found += _crossed(id_, by_source, series.get((id_, "ask"), {}), rules)
+            found += _crossed(id_, by_source, given.get((id_, "ask"), {}), rules)
     found.sort(
         key=lambda f: (f.snap_ns, f.reference_data_id, f.attribute or "", f.source, f.since_ns, f.kind)
     )
     return found
 
 
+def _detect_records(
+    series: Mapping[str, Series], records: Iterable[Claim[Record]]
+) -> tuple[list[Found], Mapping[str, Events]]:
+    """Findings about records, and the corporate actions among them by the series of prices that they move."""
+    by_series: dict[str, list[Claim[Record]]] = {}
+    for claim in records:
+        by_series.setdefault(claim.reference_data_id, []).append(claim)
+    if not by_series:
+        return [], {}
+    from qis.domain.detection.explained import events_for
+    from qis.domain.detection.records import judge_records, said_of
+
+    said = {id_: said_of(claims) for id_, claims in by_series.items()}
+    found = [f for id_, claims in said.items() for f in judge_records(series[id_], claims)]
+    return found, events_for(series, said)
+
+
 def _detect_series(
-    id_: str, by_source: Mapping[str, Sequence[Arrived]], rules: DetectionRules
+    id_: str, by_source: Mapping[str, Sequence[Arrived]], rules: DetectionRules, events: Events | None
 ) -> list[Found]:
     found: list[Found] = []
     snaps: dict[int, list[Observation]] = {}
@@ -55,6 +89,10 @@ def _detect_series(
                 snaps.setdefault(claim.ns, []).append(claim.observation)
     detector = SeriesDetector(id_, rules)
     for ns in sorted(snaps):
+        if events is not None:
+            from qis.domain.detection.explained import explain
+
+            found += explain(detector, events, ns, snaps[ns], rules)
         for judgement in detector.observe(ns, snaps[ns]):
             found += judgement.found
     return found

@@ -10,14 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from qis.application.claimed_records import ClaimedRecords
 from qis.application.quality import Seen, Verdict
 from qis.application.reconcile import rules_for
 from qis.domain.detection import Action, DetectionRules, Fault, Found, Observation, SeriesDetector
 from qis.domain.findings import Fact, Finding
 from qis.domain.series import Kind, Series
 from qis.domain.snap import Snap
+
+if TYPE_CHECKING:
+    from qis.domain.detection.explained import Events
 
 KINDS = frozenset((Kind.PRICE, Kind.FX_RATE, Kind.INDEX_LEVEL))
 """What has a level to leave. A rate or a volume may be zero any day."""
@@ -61,8 +65,11 @@ class Detectors:
 
     name = "detectors"
 
-    def __init__(self, states: DetectorStates, rules: DetectionRules | None = None) -> None:
+    def __init__(
+        self, states: DetectorStates, records: ClaimedRecords, rules: DetectionRules | None = None
+    ) -> None:
         self._states = states
+        self._records = records
         self._rules = rules or DetectionRules()
 
     def judge(self, batch: Sequence[Seen]) -> Mapping[str, Verdict]:
@@ -76,16 +83,20 @@ class Detectors:
         unusable = [id_ for id_, detector in detectors.items() if detector is None]
         if unusable:
             pasts = {**pasts, **self._states.since(dict.fromkeys(unusable, _FIRST))}
+        spans = {id_: (past.facts[0].snap, past.facts[-1].snap) for id_, past in pasts.items()}
+        since = {i: spans[i][0] if past.kept is None else past.kept.snap for i, past in pasts.items()}
+        events = self._records.events(batch[0].catalogue, {i: (since[i], spans[i][1]) for i in spans})
         verdicts: dict[str, Verdict] = {}
         kept: dict[str, tuple[Snap | None, Sequence[Kept]]] = {}
         for id_, past in pasts.items():
             detector = detectors[id_] or SeriesDetector(id_, self._rules)
-            found, states = _run(detector, past.facts, self._rules.name)
+            found, states = _run(detector, past.facts, self._rules, events.get(id_))
             if states:
                 kept[id_] = (None if past.kept is None else past.kept.snap, states)
-            kinds, (first, last) = _kinds(seen[id_]), (past.facts[0].snap, past.facts[-1].snap)
+            kinds = _kinds(seen[id_])
             verdicts[id_] = Verdict(
-                [_finding(f) for f in found if f.kind in kinds], [(kind.value, first, last) for kind in kinds]
+                [finding_of(f) for f in found if f.kind in kinds],
+                [(kind.value, *spans[id_]) for kind in kinds],
             )
         if kept:
             self._states.keep(kept)
@@ -121,17 +132,24 @@ def _kinds(seen: Seen) -> set[Fault]:
 _FIRST = Snap(-(2_208_988_800 * 10**9))
 
 
-def _run(detector: SeriesDetector, facts: Sequence[Fact], rules: str) -> tuple[list[Found], list[Kept]]:
-    """Findings of the facts, and the states to keep: of the last snap but one, as the last may get further
-    claims, and every ``EVERY`` snaps."""
+def _run(
+    detector: SeriesDetector, facts: Sequence[Fact], rules: DetectionRules, events: Events | None
+) -> tuple[list[Found], list[Kept]]:
+    """Findings of the facts, beside the events that moved the prices, and the states to keep: of the last
+    snap but one, as the last may get further claims, and every ``EVERY`` snaps."""
     found: list[Found] = []
     states: list[Kept] = []
     for i, fact in enumerate(facts):
-        for judgement in detector.observe(fact.snap.ns, _observations(fact.claims)):
+        claims = _observations(fact.claims)
+        if events is not None:
+            from qis.domain.detection.explained import explain  # read where prices have events
+
+            found += explain(detector, events, fact.snap.ns, claims, rules)
+        for judgement in detector.observe(fact.snap.ns, claims):
             found += judgement.found
         mark = detector.snaps % EVERY == 0
         if i == len(facts) - 2 or (mark and i < len(facts) - 1):
-            body = {"rules": rules, "state": detector.checkpoint()}
+            body = {"rules": rules.name, "state": detector.checkpoint()}
             states.append(Kept(fact.snap, json.dumps(body, separators=(",", ":")), mark))
     return found, states
 
@@ -140,7 +158,7 @@ def _observations(claims: Mapping[str, str]) -> list[Observation]:
     return [Observation(source, Decimal(value)) for source, value in claims.items()]
 
 
-def _finding(found: Found) -> Finding:
+def finding_of(found: Found) -> Finding:
     """As quality keeps it: about the snap of the claim, with the evidence in words."""
     e = found.evidence
     repair = f"; {e.repair} was probably meant" if e.repair else ""

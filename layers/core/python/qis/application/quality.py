@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+from qis.application.claimed_records import ClaimedRecords
 from qis.application.ports import EMPTY, Append, Catalogue, CatalogueReader, Contended, EventStore, Issue
 from qis.application.reconcile import rules_for
 from qis.domain import events as ev
@@ -21,11 +22,15 @@ from qis.domain.errors import Conflict
 from qis.domain.findings import Fact, Finding, missing_values, stale_sources, window_of
 from qis.domain.quality import window_scores
 from qis.domain.rules import RuleSet
+from qis.domain.series import Kind
 from qis.domain.snap import Snap, parse_instant
 
 ACTOR = "qis:quality"
 ATTEMPTS = 5
 METRICS_WINDOW = timedelta(days=30)
+ACTIONS_REACH = 40
+"""Snaps of corporate actions that are looked at on either side: more than fall into the days within which one
+speaks against another."""
 
 Identity = tuple[str, str, Snap, str | None]
 
@@ -164,6 +169,7 @@ class Quality:
         self._store = store
         self._catalogue = catalogue
         self._facts = facts
+        self._records = ClaimedRecords(facts, store)
         self._watchers = watchers
 
     def follow(self, events: Sequence[Mapping[str, Any]]) -> int:
@@ -181,6 +187,8 @@ class Quality:
             arrived.setdefault(id_, set()).add(fact.snap)
         if not arrived:
             return 0
+        for id_, snaps in self._records.moved(self._catalogue.current(), arrived).items():
+            arrived.setdefault(id_, set()).update(snaps)
         work = _Work()
         seen = list(self._seen(arrived))
         for watcher in self._watchers:
@@ -349,7 +357,9 @@ def _fact(data: Mapping[str, Any]) -> Fact:
 
 
 def _reach(catalogue: Catalogue, id_: str, span: tuple[Snap, Snap]) -> int:
-    lengths = (rules_for(catalogue, id_, snap).stale_after or 1 for snap in span)
+    lengths = [rules_for(catalogue, id_, snap).stale_after or 1 for snap in span]
+    if catalogue.series[id_].kind is Kind.CORPORATE_ACTION:
+        lengths.append(ACTIONS_REACH)
     return max(lengths)
 
 

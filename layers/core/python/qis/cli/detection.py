@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from qis.application.detection import Arrived
     from qis.cli.claims_file import Row
+    from qis.domain.claims import Claim
     from qis.domain.detection import DetectionRules, Found
+    from qis.domain.kinds.record import Record
+    from qis.domain.series import Series
 
 PANEL = "Claims in"
 COLUMNS = (
@@ -63,6 +66,16 @@ def _detect(
         Path | None,
         typer.Option("--rules", metavar="R", exists=True, dir_okay=False, help="JSON with thresholds."),
     ] = None,
+    series: Annotated[
+        Path | None,
+        typer.Option(
+            "--series",
+            metavar="S",
+            exists=True,
+            dir_okay=False,
+            help="JSON list of definitions: of options chains and corporate actions, and of their prices.",
+        ),
+    ] = None,
 ) -> None:
     """Find faulty claims in a file, causally: what is said of a snap rests on it and those before.
 
@@ -75,8 +88,10 @@ def _detect(
 
     check_form(out)
     thresholds = _read_rules(rules)
-    reading = Reading()
-    found = detect(reading.claims(ClaimsFile(file, Mapped(), "detect").rows()), thresholds)
+    reading = Reading(_read_series(series))
+    claims = list(reading.claims(ClaimsFile(file, Mapped(), "detect").rows()))
+    found = [*detect(claims, thresholds, reading.series, reading.records), *reading.refused]
+    found.sort(key=lambda f: (f.snap_ns, f.reference_data_id, f.attribute or "", f.source))
     told = [reading.row(f) for f in found]
     write_table(out, {name: [row[name] for row in told] for name in COLUMNS}, numbers=("score",))
     by_kind: dict[str, int] = {}
@@ -115,10 +130,27 @@ def _read_rules(file: Path | None) -> DetectionRules:
         raise failure("invalid-input", "The rules cannot be read", f"{file}: {error}") from error
 
 
+def _read_series(file: Path | None) -> dict[str, Series]:
+    from qis.domain.series import parse_series
+
+    if file is None:
+        return {}
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+        parsed = [parse_series(one) for one in (given if isinstance(given, list) else [given])]
+    except (OSError, ValueError) as error:
+        raise failure("invalid-input", "The series cannot be read", f"{file}: {error}") from error
+    return {one.reference_data_id: one for one in parsed}
+
+
 class Reading:
     """Rows of a file as claims to judge. Snaps keep the text that the file gave them."""
 
-    def __init__(self) -> None:
+    def __init__(self, series: Mapping[str, Series]) -> None:
+        self.series = series
+        self.records: list[Claim[Record]] = []
+        self.refused: list[Found] = []
+        """Findings about records that ingestion would refuse for their figures."""
         self.rows = 0
         self.unreadable: list[tuple[int, str]] = []
         """Rows that name no series, source or time, or whose value is no number: by number, with why."""
@@ -126,7 +158,7 @@ class Reading:
         self._dates = True
 
     def claims(self, rows: Iterator[Row]) -> Iterator[Arrived]:
-        """The claims, in the file's order."""
+        """The claims of numbers, in the file's order; those of records are kept aside."""
         from qis.domain.errors import InvalidInput
 
         for row in rows:
@@ -134,9 +166,35 @@ class Reading:
             try:
                 if row.broken is not None:
                     raise InvalidInput(row.broken)
-                yield self._claim(row.record)
+                of = self.series.get(str(row.record.get("reference_data_id")))
+                if of is not None and of.structure is not None:
+                    self._record(of, row.record)
+                else:
+                    yield self._claim(row.record)
             except InvalidInput as refusal:
                 self.unreadable.append((row.number, str(refusal)))
+
+    def _record(self, series: Series, record: Mapping[str, Any]) -> None:
+        from qis.domain.claims import parse_claim
+        from qis.domain.detection.records import KINDS, refused
+        from qis.domain.errors import InvalidInput, refuse
+        from qis.domain.snap import parse_snap
+
+        if series.kind not in KINDS:
+            raise refuse("reference_data_id", series.reference_data_id, "kind", f"is a {series.kind.value}")
+        source = str(record.get("source") or "")
+        try:
+            claim = parse_claim(record, {series.reference_data_id: series}, {source: True})
+        except InvalidInput as refusal:
+            snap = parse_snap(record.get("snap"), series.semantics.snap_time)
+            found = refused(series, snap, source, refusal)
+            if found is None:
+                raise
+            self.refused += found
+        else:
+            snap = claim.snap
+            self.records.append(claim)
+        self._texts.setdefault(snap.ns, str(record["snap"]))
 
     def _claim(self, record: Mapping[str, Any]) -> Arrived:
         from qis.application.detection import Arrived
@@ -161,17 +219,19 @@ class Reading:
             text("currency"),
             text("unit"),
         )
-        return Arrived(
-            str(record["reference_data_id"]), self._snap(record["snap"]), observation, text("attribute")
-        )
+        return Arrived(str(record["reference_data_id"]), self._snap(record), observation, text("attribute"))
 
-    def _snap(self, given: object) -> int:
-        from qis.domain.snap import parse_instant
+    def _snap(self, record: Mapping[str, Any]) -> int:
+        from qis.domain.snap import parse_instant, parse_snap
 
-        text = str(given)
+        text = str(record["snap"])
         is_date = len(text) == 10
         self._dates &= is_date
-        ns = parse_instant(f"{text}T00:00:00Z" if is_date else text, "snap").ns
+        series = self.series.get(str(record["reference_data_id"]))
+        if series is not None and series.semantics.snap_time is not None:
+            ns = parse_snap(text, series.semantics.snap_time).ns
+        else:
+            ns = parse_instant(f"{text}T00:00:00Z" if is_date else text, "snap").ns
         self._texts.setdefault(ns, text)
         return ns
 

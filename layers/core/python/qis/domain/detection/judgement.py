@@ -33,6 +33,20 @@ class Fault(StrEnum):
     SCHEMA = "schema_drift"
     VOLUME = "volume"
     CROSSED = "crossed_quotes"
+    PARITY = "put_call_parity"
+    STRIKE_ORDER = "strike_order"
+    BUTTERFLY = "butterfly"
+    CALENDAR_ORDER = "calendar_order"
+    PRICE_BOUNDS = "price_bounds"
+    GREEKS = "impossible_greeks"
+    STALE_CONTRACT = "stale_contract"
+    MISSING_STRIKES = "missing_strikes"
+    ACTION_CONFLICT = "action_conflict"
+    ACTION_REPEATED = "action_repeated"
+    ACTION_UNDATED = "action_before_declared"
+    ACTION_NOT_APPLIED = "action_not_applied"
+    CANCELLED_APPLIED = "cancelled_action_applied"
+    UNDECLARED_SPLIT = "undeclared_split"
 
 
 class Action(StrEnum):

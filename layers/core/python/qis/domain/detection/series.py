@@ -54,6 +54,16 @@ class _Place(NamedTuple):
     """Whether these are all that spoke at the snap."""
 
 
+class Step(NamedTuple):
+    """Where a value lies before it is judged, as logarithms."""
+
+    level: float
+    """The level of its source; ``size`` is how far it lies from it, ``last`` how far from the last value."""
+    size: float
+    last: float
+    scale: float
+
+
 class SeriesDetector:
     """The detector of one series. Snaps come in ascending order; claims of a snap in any order.
 
@@ -104,6 +114,33 @@ class SeriesDetector:
     def snaps(self) -> int:
         """How many snaps it has seen."""
         return self._schedule.count
+
+    @property
+    def last_ns(self) -> int | None:
+        """The snap that it saw last."""
+        return self._last_ns if self._sources else None
+
+    def steps(self, given: Iterable[Observation]) -> dict[str, Step]:
+        """The steps that claims of the next snap make, of sources that have a level above zero."""
+        found = {}
+        for claim in _last_of_each(given):
+            source = self._sources.get(claim.source)
+            if source is None or claim.value <= 0 or source.stream.linear or not source.stream.count:
+                continue
+            stream = source.stream
+            x, _ = stream.step(claim.value)
+            found[claim.source] = Step(stream.level, x - stream.level, x - stream.x, stream.scale)
+        return found
+
+    def rebase(self, shift: float) -> None:
+        """Move what is known of levels by ``shift``, the logarithm of what prices are multiplied by from
+        now on; of the securities traded there are as many more."""
+        for source in self._sources.values():
+            if not source.stream.linear:
+                source.stream.rebase(shift)
+                source.peer.last += shift
+        if self._before is not None:
+            self._before += shift
 
     def checkpoint(self) -> str:
         """The state as JSON: what ``restore`` makes the same detector of."""

@@ -152,6 +152,14 @@ class Stream:
         self.run = self.run + 1 if x == self.x else 1
         self.x, self.last_ns = x, ns
 
+    def rebase(self, shift: float) -> None:
+        """Move the level, and what is remembered beside it, by ``shift``."""
+        self.level += shift
+        self.x += shift
+        self.held += shift
+        self.former += shift
+        self.volume_level -= shift
+
     def _axis(self, number: float) -> float:
         if self.linear:
             return number

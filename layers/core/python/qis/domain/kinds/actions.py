@@ -26,11 +26,12 @@ from qis.domain.errors import InvalidInput, Violation, refuse
 from qis.domain.kinds.record import Gathered, Leaf, Path, Record, document_of, make_record
 from qis.domain.numbers import parse_decimal
 from qis.domain.reconciliation import Check
-from qis.domain.series import check_choice, check_currency, check_fields, check_text
+from qis.domain.series import check_choice, check_currency, check_fields, check_id, check_text
 from qis.domain.snap import Snap
 
 MAX_TERM = 10**9
 """Largest term of a ratio."""
+MAX_PRICES = 100
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _FOR = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)[ -]for[ -](\d{1,12}(?:\.\d{1,9})?)", re.ASCII | re.IGNORECASE)
 _COLON = re.compile(r"(\d{1,12}(?:\.\d{1,9})?) ?[:/] ?(\d{1,12}(?:\.\d{1,9})?)", re.ASCII)
@@ -81,13 +82,16 @@ class CorporateActions:
     instrument: str
     types: tuple[ActionType, ...]
     """Those that the series holds; a series has one event a snap."""
+    prices: tuple[str, ...]
+    """Series of the instrument's prices, which its events move."""
 
     @property
     def elements(self) -> frozenset[str]:
         return frozenset()
 
     def as_json(self) -> dict[str, Any]:
-        return {"instrument": self.instrument, "types": [t.value for t in self.types]}
+        body = {"instrument": self.instrument, "types": [t.value for t in self.types]}
+        return {**body, "prices": list(self.prices)} if self.prices else body
 
     def parse(self, given: object, snap: Snap, name: str = "value") -> Record:  # noqa: ARG002 - as every kind
         """See ``Structure.parse``."""
@@ -173,14 +177,23 @@ def parse_actions(given: object, where: str) -> CorporateActions:
     Raises:
         InvalidInput: naming field, value and rule.
     """
-    body = check_fields(given, where, {"instrument"}, {"types"})
+    body = check_fields(given, where, {"instrument"}, {"types", "prices"})
     types = body.get("types") or [t.value for t in ActionType]
     if not isinstance(types, list) or len({str(t) for t in types}) != len(types):
         raise refuse(f"{where}.types", types, "distinct-list", "is not a list of distinct types")
+    prices = body.get("prices") or []
+    if (
+        not isinstance(prices, list)
+        or len({str(p) for p in prices}) != len(prices)
+        or len(prices) > MAX_PRICES
+    ):
+        said = f"is not a list of up to {MAX_PRICES} distinct series"
+        raise refuse(f"{where}.prices", prices, "distinct-list", said)
     known = tuple(t.value for t in ActionType)
     return CorporateActions(
         check_text(body["instrument"], f"{where}.instrument", 64),
         tuple(ActionType(check_choice(t, f"{where}.types", known)) for t in types),
+        tuple(check_id(p, f"{where}.prices") for p in prices),
     )
 
 

@@ -234,29 +234,39 @@ class OptionsChain:
         ]
         found = [_verdict("bid-not-above-ask", crossed, Decimal(0))]
         ladders = list(_ladders(quotes))
+        today = snap.local_date(self.zone)
+
+        def spread(ladder: Sequence[Quote]) -> Iterator[Breach]:
+            return _spread(ladder, self._most(ladder[0].symbol.expiry, today))
+
         for name, bound in (
             ("strike-monotone", _monotone),
-            ("strike-spread", _spread),
+            ("strike-spread", spread),
             ("butterfly", _butterfly),
         ):
             found.append(_verdict(name, [b for ladder in ladders for b in bound(ladder)], self.slack))
         if self.exercise == "american":
             found.append(_verdict("calendar", list(_calendar(quotes)), self.slack))
         if spot is not None:
-            found.append(_verdict("price-bounds", list(self._bounds(quotes, spot)), self.slack))
+            found.append(_verdict("price-bounds", list(self._bounds(quotes, spot, today)), self.slack))
             if self.rate is not None:
-                today = snap.local_date(self.zone)
                 found.append(_verdict("put-call-parity", list(self._parity(quotes, spot, today)), self.slack))
         return found
 
-    def _bounds(self, quotes: Sequence[Quote], spot: Decimal) -> Iterator[Breach]:
-        """No call is worth more than the underlying and no put more than its strike; and an option that can
-        be exercised now is worth no less than exercising it."""
+    def _most(self, expiry: date, today: date) -> Decimal:
+        """What a unit paid at the end may be worth now: more than itself where rates are negative."""
+        if self.rate is None or self.rate >= 0:
+            return Decimal(1)
+        return _discount(self.rate, _EXACT.divide(Decimal((expiry - today).days), _YEAR))
+
+    def _bounds(self, quotes: Sequence[Quote], spot: Decimal, today: date) -> Iterator[Breach]:
+        """No call is worth more than the underlying and no put more than its strike, paid at the end; and an
+        option that can be exercised now is worth no less than exercising it."""
         for symbol, bid, ask in quotes:
             call = symbol.right == "C"
-            most = spot if call else symbol.strike
+            most = spot if call else _EXACT.multiply(symbol.strike, self._most(symbol.expiry, today))
             if bid is not None and bid > most:
-                yield Breach(_EXACT.subtract(bid, most), f"{symbol.text} is bid above {decimal_text(most)}")
+                yield Breach(_EXACT.subtract(bid, most), f"{symbol.text} is bid above {_cents(most)}")
             gain = _EXACT.subtract(spot, symbol.strike)
             intrinsic = gain if call else -gain
             if self.exercise == "american" and ask is not None and ask < intrinsic:
@@ -395,17 +405,17 @@ def _monotone(ladder: Sequence[Quote]) -> Iterator[Breach]:
             cheapest = quote
 
 
-def _spread(ladder: Sequence[Quote]) -> Iterator[Breach]:
-    """Two strikes differ in price by no more than the strikes do."""
+def _spread(ladder: Sequence[Quote], unit: Decimal) -> Iterator[Breach]:
+    """Two strikes differ in price by no more than the strikes do, of which ``unit`` is the worth of one."""
     for low, high in pairwise(ladder):
         dear, cheap = (low, high) if low.symbol.right == "C" else (high, low)
         if dear.bid is None or cheap.ask is None:
             continue
-        width = _EXACT.subtract(high.symbol.strike, low.symbol.strike)
+        width = _EXACT.multiply(_EXACT.subtract(high.symbol.strike, low.symbol.strike), unit)
         by = _EXACT.subtract(_EXACT.subtract(dear.bid, cheap.ask), width)
         if by > 0:
             pair = f"{dear.symbol.text} less {cheap.symbol.text}"
-            yield Breach(by, f"{pair} is bid above the {decimal_text(width)} between their strikes")
+            yield Breach(by, f"{pair} is bid above the {_cents(width)} between their strikes")
 
 
 def _butterfly(ladder: Sequence[Quote]) -> Iterator[Breach]:
