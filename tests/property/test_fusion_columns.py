@@ -147,11 +147,23 @@ PLANS = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(world=WORLDS, plan=PLANS)
 def test_arrays_decide_and_learn_as_the_code_for_one_item_does(world: World, plan: Plan) -> None:
     said = world.said(plan)
     assert outcome(said, plan, by_arrays=True) == outcome(said, plan, by_arrays=False)
+
+
+@pytest.mark.parametrize("rules", [{}, {"copy_groups": [["source-b", "source-a"]]}])
+def test_copies_are_found_and_counted_alike(rules: dict[str, object]) -> None:
+    """Of sources that are off together often enough, which few of the worlds above have."""
+    plan = parse_plan({"rules": "r", **rules}, None, None)
+    found = 0
+    for seed in range(6):
+        said = World(seed, snaps=20, series=6, kinds=2, missing=0.0, odd=0.0, again=0.0).said(plan)
+        found += bool(snap_by_snap(said, plan).memory().copies())
+        assert outcome(said, plan, by_arrays=True) == outcome(said, plan, by_arrays=False)
+    assert found
 
 
 @settings(max_examples=30)

@@ -133,7 +133,7 @@ class Columns:
         self._same, self._occasions = _zeros(0), _zeros(0)
         self._linked: set[tuple[str, str]] = set()
         self._sure: dict[tuple[int, int, int, bool], float] = {}
-        self._tables: tuple[Ints, Ints, bool] | None = None
+        self._tables: _Voters | None = None
 
     def begin(self, kind: int, record: KindRecord) -> None:
         """Begin a kind with what was learned of it elsewhere, unless something was learned here.
@@ -162,10 +162,10 @@ class Columns:
             What was found, and by item what was decided by ``alone``.
         """
         claims = self._claims(begin, end)
-        votes, groups, copied = self._voters()
+        voters = self._voters()
         at = claims.kind[claims.item] * len(self._sheet.sources) + claims.source
-        weights, group = self._discount_repeats(claims, votes[at]), groups[at]
-        single = _independent(claims, group) if copied else np.ones(len(at), bool)
+        weights, group = self._discount_repeats(claims, voters.votes[at]), voters.groups[at]
+        single = _independent(claims, group) if voters.copied else np.ones(len(at), bool)
         common = _commonest(claims, single)
         exact = self._exact(claims, single, common)
         by_itself = ~(exact & self._by_arrays[claims.kind])
@@ -177,7 +177,8 @@ class Columns:
             there = np.flatnonzero(~by_itself)
             rows = np.flatnonzero(~by_itself[claims.item])
             some = claims.of(there, rows)
-            won = self._vote(some, weights[rows], group[rows], single[rows], copied)
+            said = _Voters(weights[rows], group[rows], voters.apart[at[rows]], voters.copied)
+            won = self._vote(some, said, single[rows])
             winner[there] = claims.begin + rows[won.winner]
             value[there] = self._sheet.value[winner[there]] + 0.0  # as a sum, which has no negative zero
             agreeing[rows] = won.agreeing
@@ -223,20 +224,21 @@ class Columns:
             self._slot[first:last],
         )
 
-    def _voters(self) -> tuple[Ints, Ints, bool]:
-        """By kind and source the weight in a vote and the copy group; and whether there are any copies."""
+    def _voters(self) -> _Voters:
+        """By kind and source."""
         if self._tables is None:
             sources, learned = self._sheet.sources, components(self._linked)
             own = {s: i for i, s in enumerate(sources)}
-            votes, groups = [], []
+            votes, groups, apart = [], [], []
             for kind, (way, scheme) in enumerate(zip(self._ways, self._schemes, strict=True)):
                 weights = scheme.weigh(self._records(kind)) if self._known[kind] else {}
                 votes += [weights.get(s, scheme.newcomer).vote for s in sources]
                 given = way.settings.terms.copies
                 copies = {**learned, **given} if scheme.copies else given
                 groups += [own.setdefault(copies.get(s, s), len(own)) for s in sources]
+                apart += [own.setdefault(given.get(s, s), len(own)) for s in sources]
             alone = list(range(len(sources))) * len(self._ways)
-            self._tables = np.array(votes, np.int64), np.array(groups, np.int64), groups != alone
+            self._tables = _Voters(np.array(votes), np.array(groups), np.array(apart), groups != alone)
         return self._tables
 
     def _discount_repeats(self, claims: _Claims, weights: Ints) -> Ints:
@@ -261,14 +263,14 @@ class Columns:
         exact: Flags = self._equal_only[claims.kind] | (count == 0) | (total >= EXACT_FROM * MILLI * count)
         return exact
 
-    def _vote(self, claims: _Claims, weights: Ints, group: Ints, single: Flags, copied: bool) -> _Won:
+    def _vote(self, claims: _Claims, voters: _Voters, single: Flags) -> _Won:
         """Each item's heaviest set of equal values, the claim that is written, and the strongest rival."""
         places = np.maximum(_most(self._counted_places(claims, single)), _most(self._places[claims.series]))
         scale = self._scale[places]
         keys = np.rint(claims.value * scale[claims.item])
         goes_on = self._continuity[claims.kind]
         before = np.where(goes_on, self._decided[claims.series], np.nan)
-        sets = _sets(claims, keys, weights, group, self._burden(claims, before), copied)
+        sets = _sets(claims, keys, voters, self._burden(claims, before))
         last = np.rint(before * scale)[sets.item]
         near = np.where(np.isnan(last), 0.0, -np.abs(sets.key - last))
         ranked = np.lexsort((-sets.key, near, sets.voices, sets.votes, sets.item))
@@ -283,11 +285,11 @@ class Columns:
                 np.lexsort((-sets.key[others], sets.voices[others], sets.votes[others], sets.item[others]))
             ]
             best = ranked[_ends(sets.item[ranked])]
-            rival[sets.item[best]] = sets.votes[best]
-            rival_voices[sets.item[best]] = sets.voices[best]
+            at = sets.item[best]
+            rival[at], rival_voices[at] = _doubt(sets, best, voters)
         agreeing = sets.of_claim == winner[claims.item]
         return _Won(
-            _written(claims, agreeing, weights, places),
+            _written(claims, agreeing, voters.votes, places),
             agreeing,
             sets.votes[winner],
             sets.voices[winner],
@@ -510,6 +512,19 @@ class _Claims(NamedTuple):
         )
 
 
+class _Voters(NamedTuple):
+    """Of sources or of claims."""
+
+    votes: Ints
+    """Weight in the vote."""
+    groups: Ints
+    """Copy group."""
+    apart: Ints
+    """Copy group, of those that were declared and not learned."""
+    copied: bool
+    """Whether anybody is in a copy group."""
+
+
 class _Sets(NamedTuple):
     """Claims that say the same; in order of item."""
 
@@ -517,6 +532,7 @@ class _Sets(NamedTuple):
     key: Floats
     votes: Ints
     voices: Ints
+    burden: Ints
     of_claim: Ints
     """Of each claim, its set."""
 
@@ -601,30 +617,47 @@ def _most(counts: Ints) -> Ints:
     return np.where(counts.any(axis=1), last - np.argmax(counts[:, ::-1], axis=1), 0)
 
 
-def _sets(claims: _Claims, keys: Floats, weights: Ints, group: Ints, burden: Ints, copied: bool) -> _Sets:
+def _sets(claims: _Claims, keys: Floats, voters: _Voters, burden: Ints) -> _Sets:
     order = np.arange(len(keys))
-    if copied:
-        order = np.lexsort((group, keys, claims.item))
+    if voters.copied:
+        order = np.lexsort((voters.groups, keys, claims.item))
     elif len(rows := np.flatnonzero(_mixed(claims, keys)[claims.item])):
         order[rows] = rows[np.lexsort((keys[rows], claims.item[rows]))]
     item, key = claims.item[order], keys[order]
     new = _news(item, key)
     begins = np.flatnonzero(new)
-    heaviest, first_voice = weights[order], begins
-    if copied:
-        voices_at = np.flatnonzero(new | _news(group[order]))
-        heaviest = np.maximum.reduceat(heaviest, voices_at)
-        first_voice = np.searchsorted(voices_at, begins)
-    votes = np.add.reduceat(heaviest, first_voice) - burden[np.minimum.reduceat(order, begins)]
+    burden = burden[np.minimum.reduceat(order, begins)]
+    votes, voices = _tally(new, voters.votes[order], voters.groups[order] if voters.copied else None)
     of_claim = np.empty(len(order), np.int64)
     of_claim[order] = np.cumsum(new) - 1
-    return _Sets(
-        item[begins],
-        key[begins],
-        np.maximum(0, votes),
-        np.diff(np.append(first_voice, len(heaviest))),
-        of_claim,
-    )
+    return _Sets(item[begins], key[begins], np.maximum(0, votes - burden), voices, burden, of_claim)
+
+
+def _tally(new: Flags, weights: Ints, groups: Ints | None) -> tuple[Ints, Ints]:
+    """Votes and voices of sets, of which ``new`` has the first rows; one vote a group, that of the heaviest.
+
+    Args:
+        groups: in order within each set; ``None``: each row is a group.
+    """
+    begins = np.flatnonzero(new)
+    heaviest, first = weights, begins
+    if groups is not None:
+        at = np.flatnonzero(new | _news(groups))
+        heaviest = np.maximum.reduceat(weights, at)
+        first = np.searchsorted(at, begins)
+    return np.add.reduceat(heaviest, first), np.diff(np.append(first, len(heaviest)))
+
+
+def _doubt(sets: _Sets, rivals: Ints, voters: _Voters) -> tuple[Ints, Ints]:
+    """Votes and voices of the rivals without learned copy groups."""
+    if not voters.copied:
+        return sets.votes[rivals], sets.voices[rivals]
+    is_rival = np.zeros(len(sets.item), bool)
+    is_rival[rivals] = True
+    rows = np.flatnonzero(is_rival[sets.of_claim])
+    rows = rows[np.lexsort((voters.apart[rows], sets.of_claim[rows]))]
+    votes, voices = _tally(_news(sets.of_claim[rows]), voters.votes[rows], voters.apart[rows])
+    return np.maximum(0, votes - sets.burden[rivals]), voices
 
 
 def _written(claims: _Claims, agreeing: Flags, weights: Ints, places: Ints) -> Ints:
