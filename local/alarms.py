@@ -117,6 +117,8 @@ class Alarm:
 
     properties: Mapping[str, Any]
     state: str = UNKNOWN
+    minute: float = MINUTE
+    """Seconds that stand for a minute."""
 
     @property
     def name(self) -> str:
@@ -158,10 +160,9 @@ class Alarm:
         return [(end - (n + 1) * length, end - n * length) for n in range(count)]
 
     def _length(self) -> float:
-        if "Period" in self.properties:
-            return float(self.properties["Period"])
-        stats = [q["MetricStat"] for q in self.properties["Metrics"] if "MetricStat" in q]
-        return float(stats[0]["Period"])
+        stats = [q["MetricStat"] for q in self.properties.get("Metrics", ()) if "MetricStat" in q]
+        seconds = self.properties["Period"] if "Period" in self.properties else stats[0]["Period"]
+        return float(seconds) * self.minute / MINUTE
 
     def _value(self, metrics: Metrics, start: float, end: float) -> float | None:
         if "Metrics" not in self.properties:
@@ -187,10 +188,16 @@ def _metric(given: Mapping[str, Any]) -> Metric:
 
 
 class AlarmWatch:
-    """The alarms of the twin. Those on metrics that only AWS reports stay without data."""
+    """The alarms of the twin. Those on metrics that only AWS reports stay without data.
 
-    def __init__(self, alarms: Sequence[Mapping[str, Any]], logs: Sequence[Path]) -> None:
-        self.alarms = [Alarm(properties) for properties in alarms]
+    Args:
+        minute: seconds that stand for a minute, in every period.
+    """
+
+    def __init__(
+        self, alarms: Sequence[Mapping[str, Any]], logs: Sequence[Path], minute: float = MINUTE
+    ) -> None:
+        self.alarms = [Alarm(properties, minute=minute) for properties in alarms]
         self._metrics = Metrics()
         self._follower = LogFollower(logs)
 

@@ -67,6 +67,7 @@ def run(
     *,
     port: int | None = None,
     interval: float = POLL_INTERVAL,
+    minute: int = int(MINUTE),
     on_ready: Callable[[dict[str, Any]], None] | None = None,
     template_file: Path = TEMPLATE,
     code: Path = ROOT,
@@ -77,6 +78,7 @@ def run(
         data_dir: where everything it keeps lies; a second run continues with it.
         port: port of the API; by default the one used before, or a free one.
         interval: seconds between two polls of an idle shard.
+        minute: seconds that stand for a minute in the windows over the log and the periods of alarms.
         on_ready: called in a thread with the state once requests are answered; if it raises, the twin ends
             and the error goes on.
         template_file: what is created and run.
@@ -92,7 +94,7 @@ def run(
     data_dir.mkdir(parents=True, exist_ok=True)
     with _only_one(data_dir), _logging(data_dir / "logs" / "supervisor.log"):
         (data_dir / STATE_FILE).unlink(missing_ok=True)
-        asyncio.run(_Twin(data_dir, port, interval, template_file, code).run(on_ready))
+        asyncio.run(_Twin(data_dir, port, interval, minute, template_file, code).run(on_ready))
 
 
 @contextlib.contextmanager
@@ -121,7 +123,9 @@ class _Server(uvicorn.Server):
 class _Twin:
     """The running parts."""
 
-    def __init__(self, data_dir: Path, port: int | None, interval: float, file: Path, code: Path) -> None:
+    def __init__(
+        self, data_dir: Path, port: int | None, interval: float, minute: int, file: Path, code: Path
+    ) -> None:
         self._dir = data_dir
         self._remembered = data_dir / "port.json"
         before = json.loads(self._remembered.read_text()) if self._remembered.exists() else PREFERRED_PORT
@@ -132,6 +136,7 @@ class _Twin:
             self._listener.close()
             raise OSError(f"port {port} is taken")
         self._interval = interval
+        self._minute = minute
         self._template = json.loads(file.read_text(encoding="utf-8"))
         self._code = code
         self._postgres = PostgresServer(data_dir)
@@ -224,8 +229,12 @@ class _Twin:
         env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         # Nothing takes traces here; the tracer would only cost start-up time.
         env |= {**self._aws.environment(), "POWERTOOLS_TRACE_DISABLED": "true", "PYTHONPATH": str(self._code)}
+        windows = {"QIS_WINDOW_SECONDS": str(self._minute)}
         for name in sorted(_invoked(wiring)):
-            self._functions[name] = Function(wiring.functions[name], env, self._dir / "logs", self._code)
+            more = windows if name.endswith("-quality") else {}  # a function refuses what it does not know
+            self._functions[name] = Function(
+                wiring.functions[name], env | more, self._dir / "logs", self._code
+            )
         await asyncio.gather(*(f.start() for f in self._functions.values()))
 
     async def _invoke(self, function: str, payload: bytes) -> Answer:
@@ -295,7 +304,7 @@ class _Twin:
     async def _watch_alarms(self, wiring: Wiring, api: AwsCalls) -> None:
         """Judge the alarms shortly after each minute."""
         logs = [self._dir / "logs" / f"{name}.log" for name in self._functions]
-        self._alarms = watch = AlarmWatch(wiring.alarms, logs)
+        self._alarms = watch = AlarmWatch(wiring.alarms, logs, self._minute)
         changed = watch.alarms
         while True:
             try:
@@ -304,7 +313,7 @@ class _Twin:
             except (ConnectionError, AwsRefusal) as reason:
                 log.warning("the states of alarms are not told: %s", reason)
             now = time.time()
-            await asyncio.sleep(MINUTE - now % MINUTE + 1.0)
+            await asyncio.sleep(self._minute - now % self._minute + self._minute / MINUTE)
             for alarm in watch.look(time.time()):
                 log.warning("alarm %s is now %s", alarm.name, alarm.state)
                 changed = [*changed, alarm]

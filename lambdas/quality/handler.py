@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -63,7 +63,9 @@ def bootstrap() -> App:
     return App(
         Quality(store, catalogue, facts, watchers),
         IssueWatch(store, PostgresIssues(database)),
-        Scoreboard(PostgresScoreStore(database), catalogue, time.monotonic),
+        Scoreboard(
+            PostgresScoreStore(database), catalogue, time.monotonic, timedelta(seconds=env.window_seconds)
+        ),
     )
 
 
@@ -71,12 +73,14 @@ def bootstrap() -> App:
 @tracer.capture_lambda_handler(capture_response=False)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """A batch of backbone records, or the schedule of each minute."""
+    """A batch of backbone records, or the schedule of each minute. Scores follow with either: they are as old
+    as the last batch, and a tick catches up what many batches left."""
     app, now = bootstrap(), datetime.now(UTC)
     if "Records" in event:
         events = backbone_events(event["Records"])
         issues = app.watch.follow(events, now)
         findings = app.quality.follow(events)
+        _report(app.scoreboard.advance(now, seconds=0))
     else:
         issues = app.watch.tick(now)
         findings = app.quality.scheduled(now)

@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from qis.adapters.postgres.scoreboard import PostgresScoreStore
 from qis.domain.scoreboard import FOLLOWED
 from qis.domain.snap import Snap
+from qis.domain.windows import Windows
 from tests.api.events import proxy_event
 from tests.api.tokens import token
 from tests.api.world import INTRADAY, SERIES, World
+from tests.support.databases import FreshDatabase
 
 SCORES = "/api/v1/quality/{scope}/{name}"
 
@@ -126,3 +129,16 @@ def following(link: str) -> dict[str, Any]:
     path = {"source": asked.path.split("/")[-2]}
     query = dict(parse_qsl(asked.query))
     return proxy_event("GET", "/api/v1/sources/{source}/scorecard", path, query, token=token())
+
+
+def test_who_follows_at_the_same_time_waits_a_moment_and_then_leaves_it_to_the_other(
+    database: FreshDatabase,
+) -> None:
+    one, other = PostgresScoreStore(database.app), PostgresScoreStore(database.another())
+    with one.session() as first:
+        assert first is not None
+        with other.session() as second:
+            assert second is None
+    with other.session() as second:
+        assert second is not None
+        second.keep({}, {}, Windows(), None, datetime.now(UTC))

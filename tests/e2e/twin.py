@@ -28,7 +28,7 @@ RUN = """
 import sys
 from pathlib import Path
 from local.supervisor import run
-run(Path(sys.argv[1]), interval=float(sys.argv[2]))
+run(Path(sys.argv[1]), interval=float(sys.argv[2]), minute=int(sys.argv[3]))
 """
 INTERVAL = 0.1
 START_PATIENCE = 60.0
@@ -41,7 +41,9 @@ SETTLED = 3
 class Twin:
     """One twin in one directory, which is removed with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, minute: int = 60) -> None:
+        """``minute``: seconds that stand for one, where periods must pass."""
+        self._minute = minute
         self.dir = Path(tempfile.mkdtemp(prefix="qis-twin-"))
         self.dir.chmod(0o755)  # PostgreSQL runs as nobody where the tests run as root
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +55,7 @@ class Twin:
     def start(self) -> None:
         """Start, and wait until it is ready."""
         self._disconnect()
-        command = [sys.executable, "-c", RUN, str(self.dir), str(INTERVAL)]
+        command = [sys.executable, "-c", RUN, str(self.dir), str(INTERVAL), str(self._minute)]
         self._process = spawn(command, self.dir / "supervisor.log", cwd=ROOT)
         until(self._ready, "the twin to be ready", START_PATIENCE, every=0.05)
 

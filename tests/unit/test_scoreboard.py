@@ -50,8 +50,8 @@ class MemoryScores:
     def states(self, keys: Collection[Key]) -> Mapping[Key, ValueState]:
         return {k: ValueState.of(self._states[k]) for k in keys if k in self._states}
 
-    def windows(self) -> Windows:
-        return Windows.of(self._windows)
+    def windows(self, length: timedelta) -> Windows:
+        return Windows.of(self._windows, length)
 
     def keep(
         self,

@@ -116,6 +116,10 @@ class ReconcileEnvironment(DatabaseEnvironment):
 class QualityEnvironment(DatabaseEnvironment):
     """``quality``: scores, missing and stale values."""
 
+    window_seconds: int = 60
+    """Length of the windows over the log. Alarms count minutes, so only the twin has others, with shorter
+    periods of its alarms."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishEnvironment(Environment):

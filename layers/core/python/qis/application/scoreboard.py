@@ -29,7 +29,7 @@ from qis.domain.scoreboard import (
     scores_of,
 )
 from qis.domain.snap import Snap, parse_instant
-from qis.domain.windows import COUNTED, LATENESS, Window, Windows
+from qis.domain.windows import COUNTED, LATENESS, LENGTH, Window, Windows
 
 BATCH = 5_000
 SECONDS = 20.0
@@ -56,7 +56,7 @@ class ScoreSession(Protocol):
         """States of values, where there are any."""
         ...
 
-    def windows(self) -> Windows:
+    def windows(self, length: timedelta) -> Windows:
         """The open windows."""
         ...
 
@@ -76,7 +76,7 @@ class ScoreStore(Protocol):
     """Where the scoreboard is kept."""
 
     def session(self) -> AbstractContextManager[ScoreSession | None]:
-        """A transaction, committed at the end; ``None`` while somebody else follows."""
+        """A transaction, committed at the end; ``None`` where somebody else follows and does not end soon."""
         ...
 
 
@@ -91,20 +91,29 @@ class Advance:
 class Scoreboard:
     """The use case. One instance per process."""
 
-    def __init__(self, store: ScoreStore, catalogue: CatalogueReader, elapsed: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: ScoreStore,
+        catalogue: CatalogueReader,
+        elapsed: Callable[[], float],
+        window: timedelta = LENGTH,
+    ) -> None:
         """
         Args:
             elapsed: a monotonic clock in seconds.
+            window: length of the windows; they close as much sooner as they are shorter than a minute.
         """
         self._store = store
         self._catalogue = catalogue
         self._elapsed = elapsed
+        self._window = window
+        self._lateness = LATENESS * (window / LENGTH)
 
-    def advance(self, now: datetime, limit: int = BATCH) -> Advance:
-        """Follow the log to its end, but no longer than ``SECONDS`` and the batch that runs then, and close
+    def advance(self, now: datetime, limit: int = BATCH, seconds: float = SECONDS) -> Advance:
+        """Follow the log to its end, but no longer than ``seconds`` and the batch that runs then, and close
         the windows that are over by ``now``."""
         done = Advance()
-        end = self._elapsed() + SECONDS
+        end = self._elapsed() + seconds
         more = True
         while more:
             with self._store.session() as session:
@@ -115,13 +124,13 @@ class Scoreboard:
 
     def _batch(self, session: ScoreSession, now: datetime, limit: int, done: Advance) -> bool:
         events = session.read(TYPES, limit)
-        windows = session.windows()
+        windows = session.windows(self._window)
         for event in events:
             if event.type in COUNTED:
                 windows.take(event.recorded_at, event.type, event.data)
         # At the end of the log everything up to now is there, but for transactions that still run.
         more = len(events) == limit
-        closed = windows.advance((events[-1].recorded_at if more else now) - LATENESS)
+        closed = windows.advance((events[-1].recorded_at if more else now) - self._lateness)
         states, changes = self._changes(session, [e for e in events if e.type in FOLLOWED])
         session.keep(states, changes, windows, events[-1].position if events else None, now)
         done.events += len(events)

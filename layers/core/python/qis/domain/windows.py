@@ -1,4 +1,4 @@
-"""Tumbling windows of one minute over the event log: the ingestion rate, and the values of poor quality.
+"""Tumbling windows of a minute each over the event log: the ingestion rate, and the values of poor quality.
 
 These are the two queries of the deployment document (``ingestion_rate_monitoring``: claims per minute;
 ``quality_anomalies``: values whose score is below 0.95), and the mean score that the alarm watches. Time is
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +21,7 @@ LENGTH = timedelta(minutes=1)
 LATENESS = timedelta(seconds=20)
 """Longest transaction: the database ends those that take longer."""
 POOR = Decimal("0.95")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -66,11 +67,12 @@ class Windows:
     open: dict[datetime, Window] = field(default_factory=dict)
     watermark: datetime | None = None
     late: int = 0
+    length: timedelta = LENGTH
 
     def take(self, recorded_at: datetime, type_: str, data: ev.Data) -> None:
         """Count one event of the log."""
-        start = recorded_at.replace(second=0, microsecond=0)
-        if self.watermark is not None and start + LENGTH <= self.watermark:
+        start = recorded_at - (recorded_at - _EPOCH) % self.length
+        if self.watermark is not None and start + self.length <= self.watermark:
             self.late += 1
             return
         self.open.setdefault(start, Window()).take(type_, data)
@@ -79,7 +81,7 @@ class Windows:
         """Move the watermark (never back) and close what it has passed, in order."""
         if self.watermark is None or to > self.watermark:
             self.watermark = to
-        over = sorted(start for start in self.open if start + LENGTH <= self.watermark)
+        over = sorted(start for start in self.open if start + self.length <= self.watermark)
         return [(start, self.open.pop(start)) for start in over]
 
     def as_json(self) -> dict[str, Any]:
@@ -93,10 +95,10 @@ class Windows:
         }
 
     @classmethod
-    def of(cls, body: Mapping[str, Any] | None) -> Windows:
+    def of(cls, body: Mapping[str, Any] | None, length: timedelta = LENGTH) -> Windows:
         """The state in its JSON form; the empty one of nothing."""
         if body is None:
-            return cls()
+            return cls(length=length)
         mark = body["watermark"]
         return cls(
             {
@@ -105,4 +107,5 @@ class Windows:
             },
             None if mark is None else datetime.fromisoformat(mark),
             body["late"],
+            length,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 FOLLOWER = "scoreboard"
+PATIENCE_MS = 1_000
+"""How long to wait for who follows at the moment: longer than a usual batch takes, so that what a batch of
+the backbone brought is followed with it."""
 
 _STATES = """
 SELECT k.id, k.ns, v.state::text FROM json_to_recordset(%s) AS k(id text, ns bigint)
@@ -107,11 +110,19 @@ class PostgresScoreStore:
     @contextmanager
     def session(self) -> Iterator[PostgresScoreSession | None]:
         """See ``ScoreStore.session``."""
+        from psycopg.errors import LockNotAvailable
+
         with self._database.transaction() as connection:
-            row = connection.execute(
-                "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (f"qis {FOLLOWER}",)
-            ).fetchone()
-            yield PostgresScoreSession(connection) if row is not None and row[0] else None
+            try:
+                with connection.transaction():
+                    connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{PATIENCE_MS}ms",))
+                    connection.execute(
+                        "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"qis {FOLLOWER}",)
+                    )
+            except LockNotAvailable:
+                yield None
+            else:
+                yield PostgresScoreSession(connection)
 
 
 class PostgresScoreSession:
@@ -131,10 +142,10 @@ class PostgresScoreSession:
         rows = self._connection.execute(_STATES, (given,))
         return {(id_, ns): ValueState.of(msgspec.json.decode(state)) for id_, ns, state in rows}
 
-    def windows(self) -> Windows:
+    def windows(self, length: timedelta) -> Windows:
         """See ``ScoreSession.windows``."""
         row = self._connection.execute("SELECT state FROM quality_windows").fetchone()
-        return Windows.of(None if row is None else row[0])
+        return Windows.of(None if row is None else row[0], length)
 
     def keep(
         self,
