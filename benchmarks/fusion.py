@@ -8,7 +8,10 @@ only, and where a threshold is learned from gold, only from the gold of earlier 
 - **B1** stock claims: share of values equal to the gold to the cent. The gold's own sources are left out of
   the claims. ``change_pct`` is compared without its sign, which one gold does not have.
 - **B2** coverage at a precision: every day the lowest confidence is taken at which the values of the days
-  before were right often enough, and the values of the day at or above it are published.
+  before were right often enough, and the values of the day at or above it are published. A few hundred
+  values a day cannot show that no more than one in 10,000 is wrong, so there is a second one, *bounded*: the
+  lowest at which the risk that the confidences themselves state, times the factor by which the past had
+  more errors than they stated (by the upper 95 % bound of a Poisson count), is within the target.
 - **B3** faults of ten kinds injected into central-bank rates that five vendors pass on; published: what the
   method calls official. The bound is the lower Clopper-Pearson bound of its precision at 95 %.
 - **B4** exchange closes against the reference rate, in basis points, on the days on which all quote; with
@@ -23,6 +26,7 @@ only, and where a threshold is learned from gold, only from the gold of earlier 
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import resource
@@ -33,34 +37,24 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from benchmarks.common import Document, Options, Result, document, main, percentiles
 from benchmarks.fusion_data import EXCHANGES, Gold, Table, bitcoin, rates, stock, vendors, with_faults
+from benchmarks.fusion_heldout import held_out
+from benchmarks.fusion_judge import Decided, items_of, judged, quantile, share, to_the_cent
 from qis.application.fusing import Plan, fuse
 from qis.domain.errors import refuse
-from qis.domain.fusion.items import Claimed, Item, Verdict
+from qis.domain.fusion.items import Claimed, Item
 from qis.domain.fusion.memory import Memory
 from qis.domain.fusion.methods import DEFAULT_METHOD, METHODS, decide
 from qis.domain.fusion.semantics import Semantics
 
 SEEDS = (11, 12, 13, 14, 15)
-CENT = Decimal("0.01")
 NOISE = 0.0002
 """Standard deviation of a vendor's own price in B3, where it has one; a value within six of it is right."""
 LITERATURE = ("vote", "median", "accu", "truth-finder", "crh")
-
-
-class Decided(NamedTuple):
-    """A verdict, and whether it is right; ``error`` in basis points."""
-
-    snap: str
-    series: str
-    verdict: Verdict
-    right: bool
-    error: float
 
 
 def run(given: Mapping[str, object]) -> Document:
@@ -73,39 +67,9 @@ def run(given: Mapping[str, object]) -> Document:
         *_stock(options.data),
         *_injected(options.data, quick=options.quick),
         *_bitcoin(options.data, quick=options.quick),
+        *held_out(options.data, quick=options.quick),
     ]
     return document("fusion", results, method=DEFAULT_METHOD, seeds=list(SEEDS))
-
-
-def judged(
-    table: Table, gold: Gold, method: str, right: Callable[[str, Decimal, Decimal], bool]
-) -> list[Decided]:
-    """Every verdict for which there is gold, in order of time."""
-    snaps = ((at, _items(rows)) for at, (_, rows) in enumerate(table))
-    found = []
-    for (snap, _), decided in zip(table, fuse(snaps, Plan(method), Memory()), strict=True):
-        for item, verdict in decided:
-            truth = gold.get((snap, item.series))
-            if truth is None or verdict.value is None:
-                continue
-            error = abs(float(verdict.value / truth) - 1) * 1e4 if truth else 0.0
-            found.append(Decided(snap, item.series, verdict, right(item.kind, verdict.value, truth), error))
-    return found
-
-
-def _items(rows: Sequence[Any]) -> list[Item]:
-    by_series: dict[tuple[str, str], list[Claimed]] = {}
-    for r in rows:
-        volume = Decimal(r.volume) if r.volume else None
-        by_series.setdefault((r.series, r.kind), []).append(Claimed(r.source, Decimal(r.value), volume))
-    return [Item(series, kind, claims) for (series, kind), claims in by_series.items()]
-
-
-def to_the_cent(kind: str, value: Decimal, truth: Decimal) -> bool:
-    """Whether two values are the same number of cents; of changes the sign does not count."""
-    if kind == "change_pct":
-        value, truth = abs(value), abs(truth)
-    return value.quantize(CENT, ROUND_HALF_EVEN) == truth.quantize(CENT, ROUND_HALF_EVEN)
 
 
 # B1, B2, B5: stock claims ------------------------------------------------------------------------
@@ -116,19 +80,19 @@ def _stock(folder: Path) -> list[Result]:
     for gold_name in ("majority", "nasdaq"):
         table, gold = stock(folder, gold_name)
         found = {m: judged(table, gold, m, to_the_cent) for m in (DEFAULT_METHOD, *LITERATURE)}
-        vote = _share(found["vote"])
+        vote = share(found["vote"])
         for method, decided in found.items():
             label = f"B1 {gold_name} accuracy, {method}"
-            results.append(_beside(label, _share(decided), "share", "vote", vote, len(decided)))
+            results.append(_beside(label, share(decided), "share", "vote", vote, len(decided)))
         ours, first = found[DEFAULT_METHOD], table[0][0]
         later, voted = ([d for d in ds if d.snap > first] for ds in (ours, found["vote"]))
         results.append(
             _beside(
                 f"B1 {gold_name} accuracy after day one, {DEFAULT_METHOD}",
-                _share(later),
+                share(later),
                 "share",
                 "vote",
-                _share(voted),
+                share(voted),
                 len(later),
             )
         )
@@ -136,10 +100,10 @@ def _stock(folder: Path) -> list[Result]:
         results.append(
             _beside(
                 f"B1 {gold_name} accuracy of the second half, conventions taken up",
-                _share(with_it),
+                share(with_it),
                 "share",
                 DEFAULT_METHOD,
-                _share(without),
+                share(without),
                 len(with_it),
             )
         )
@@ -156,6 +120,18 @@ def _stock(folder: Path) -> list[Result]:
                     f"B2 {gold_name} coverage at {precision}", mine[0], "share", "vote", theirs[0], len(later)
                 )
             )
+            bounded = coverage(ours, precision, bounded_threshold)
+            for what, figure in zip(("coverage", "precision reached"), bounded, strict=True):
+                results.append(
+                    _beside(
+                        f"B2 {gold_name} {what} at {precision}, bounded",
+                        figure,
+                        "share",
+                        None,
+                        None,
+                        len(later),
+                    )
+                )
             results.append(
                 _beside(
                     f"B2 {gold_name} precision reached at {precision}",
@@ -188,16 +164,16 @@ def _with_convention(table: Table, gold: Gold) -> tuple[list[Decided], list[Deci
     half = len(table) // 2
     first = judged(table[:half], gold, DEFAULT_METHOD, to_the_cent)
     memory, semantics = Memory(), Semantics()
-    snaps = ((at, _items(rows)) for at, (_, rows) in enumerate(table[:half]))
+    snaps = ((at, items_of(rows)) for at, (_, rows) in enumerate(table[:half]))
     deque(fuse(snaps, Plan(DEFAULT_METHOD), memory, semantics), maxlen=0)
     chosen: dict[str, tuple[str, ...]] = {}
     for proposal in semantics.proposals(memory.copies()):
         series = {r.series for _, rows in table for r in rows if r.kind == proposal.kind}
-        usual = _share([d for d in first if d.series in series])
+        usual = share([d for d in first if d.series in series])
         narrowed = judged(
             _only(table[:half], {proposal.kind: proposal.sources}), gold, DEFAULT_METHOD, to_the_cent
         )
-        if proposal.what == "convention" and _share([d for d in narrowed if d.series in series]) > usual:
+        if proposal.what == "convention" and share([d for d in narrowed if d.series in series]) > usual:
             chosen[proposal.kind] = proposal.sources
     later = {snap for snap, _ in table[half:]}
     without, with_it = (
@@ -216,10 +192,6 @@ def _only(table: Table, sources: Mapping[str, tuple[str, ...]]) -> Table:
     return narrowed
 
 
-def _share(decided: Sequence[Decided]) -> float:
-    return sum(d.right for d in decided) / len(decided)
-
-
 def _best_source(table: Table, gold: Gold) -> tuple[str, float]:
     """The most accurate source among those that give nine in ten of all values."""
     right: dict[str, int] = {}
@@ -235,12 +207,16 @@ def _best_source(table: Table, gold: Gold) -> tuple[str, float]:
     return best, right[best] / given[best]
 
 
-def coverage(decided: Sequence[Decided], precision: float) -> tuple[float, float]:
+def coverage(
+    decided: Sequence[Decided],
+    precision: float,
+    threshold_of: Callable[[Sequence[Decided], float], Decimal] | None = None,
+) -> tuple[float, float]:
     """Share of the values after the first snap that are published, and how many of them are right."""
     published = right = total = 0
     snaps = sorted({d.snap for d in decided})
     for snap in snaps[1:]:
-        threshold = _threshold([d for d in decided if d.snap < snap], precision)
+        threshold = (threshold_of or _threshold)([d for d in decided if d.snap < snap], precision)
         today = [d for d in decided if d.snap == snap]
         sure = [d for d in today if d.verdict.confidence >= threshold]
         total += len(today)
@@ -261,6 +237,32 @@ def _threshold(past: Sequence[Decided], precision: float) -> Decimal:
     return lowest
 
 
+def bounded_threshold(past: Sequence[Decided], precision: float) -> Decimal:
+    """The lowest confidence at and above which the stated risk, corrected upwards, is within the target."""
+    ordered = sorted((d.verdict.confidence for d in past), reverse=True)
+    stated = sum(1 - float(c) for c in ordered)
+    factor = max(1.0, most_expected(sum(not d.right for d in past)) / stated) if stated else math.inf
+    lowest, risk = Decimal(2), 0.0
+    for i, confidence in enumerate(ordered):
+        risk += factor * (1 - float(confidence))
+        if risk <= (1 - precision) * (i + 1):
+            lowest = confidence
+    return lowest
+
+
+def most_expected(seen: int, level: float = 0.95) -> float:
+    """One-sided upper bound of the mean of a Poisson count (Garwood, Biometrika 28 (1936), 437)."""
+    low, high = 0.0, 10.0 + 3 * seen
+    for _ in range(60):
+        mean = (low + high) / 2
+        term = total = math.exp(-mean)
+        for k in range(1, seen + 1):
+            term *= mean / k
+            total += term
+        low, high = (mean, high) if total > 1 - level else (low, mean)
+    return low
+
+
 def calibration_error(decided: Sequence[Decided], bins: int = 20) -> float:
     """Mean distance between confidence and accuracy over bins of equal count."""
     ordered = sorted(decided, key=lambda d: d.verdict.confidence)
@@ -269,7 +271,7 @@ def calibration_error(decided: Sequence[Decided], bins: int = 20) -> float:
         part = ordered[i * len(ordered) // bins : (i + 1) * len(ordered) // bins]
         if part:
             sure = statistics.fmean(float(d.verdict.confidence) for d in part)
-            error += len(part) * abs(sure - _share(part))
+            error += len(part) * abs(sure - share(part))
     return error / len(ordered)
 
 
@@ -310,10 +312,10 @@ def _injected(folder: Path, *, quick: bool) -> list[Result]:
             _beside(f"B3 {label}: coverage", len(published) / len(ours), "share", None, None, len(ours)),
             _beside(
                 f"B3 {label}: right among all proposals",
-                _share(ours),
+                share(ours),
                 "share",
                 "vote",
-                _share(vote),
+                share(vote),
                 len(ours),
             ),
             _beside(
@@ -364,7 +366,7 @@ def _bitcoin(folder: Path, *, quick: bool) -> list[Result]:
                 errors = sorted(d.error for d in decided if d.snap in complete)
                 found.setdefault(method, []).append(errors)
         for name, at in (("median", 0.5), ("p99", 0.99), ("max", 1.0)):
-            value = {m: statistics.median(_quantile(e, at) for e in errors) for m, errors in found.items()}
+            value = {m: statistics.median(quantile(e, at) for e in errors) for m, errors in found.items()}
             n = len(found[DEFAULT_METHOD][0])
             results += [
                 _beside(f"B4 {label}: {name} error, {m}", v, "bp", "median", value["median"], n)
@@ -372,10 +374,6 @@ def _bitcoin(folder: Path, *, quick: bool) -> list[Result]:
                 if m != "median"
             ]
     return results
-
-
-def _quantile(ordered: Sequence[float], at: float) -> float:
-    return ordered[max(0, -(-int(at * 10_000) * len(ordered) // 10_000) - 1)]
 
 
 # B6: speed -----------------------------------------------------------------------------------------

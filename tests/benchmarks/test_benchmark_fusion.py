@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import gzip
 import random
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from benchmarks import fusion
-from benchmarks.fusion import Decided, calibration_error, coverage, lower_bound, to_the_cent
+from benchmarks.fusion import bounded_threshold, calibration_error, coverage, lower_bound, most_expected
 from benchmarks.fusion_data import EXCHANGES, FAULTS, VENDORS, Past, vendors
+from benchmarks.fusion_heldout import CONSTANTS, set_to
+from benchmarks.fusion_judge import Decided, to_the_cent
 from benchmarks.fusion_vote import vote
+from benchmarks.fusion_worlds import WORLDS, World, made
 from qis.domain.errors import InvalidInput
 from qis.domain.fusion.items import Verdict
 
@@ -67,8 +71,8 @@ def data(tmp_path: Path) -> Path:
 def test_a_quick_run_measures_everything(data: Path) -> None:
     document = fusion.run({"quick": "true", "data": str(data)})
     assert document["seeds"]
-    begin = {result["metric"][:2] for result in document["results"]}
-    assert begin == {"B1", "B2", "B3", "B4", "B5", "B6"}
+    begin = {result["metric"].split()[0] for result in document["results"]}
+    assert begin == {"B1", "B2", "B3", "B4", "B5", "B6", "held", "constant", "world"}
     by_name = {result["metric"]: result["value"] for result in document["results"]}
     assert by_name["B1 majority accuracy, consensus"] == 1.0
 
@@ -125,3 +129,36 @@ def test_the_vote_of_the_baseline_takes_the_commonest(tmp_path: Path) -> None:
     vote(str(file), str(tmp_path / "o.csv"))
     with (tmp_path / "o.csv").open() as text:
         assert [row[2] for row in list(csv.reader(text))[1:]] == ["1.5", "2"]
+
+
+def test_the_bound_of_a_count_is_that_of_garwood() -> None:
+    assert most_expected(0) == pytest.approx(2.99573, abs=1e-5)
+    assert most_expected(2) == pytest.approx(6.29579, abs=1e-5)
+
+
+def test_errors_of_the_past_raise_the_bounded_threshold() -> None:
+    clean = [decided("1", sure, True) for sure in ["0.99999"] * 90 + ["0.9"] * 10]
+    assert bounded_threshold(clean, 0.999) == Decimal("0.99999")
+    assert bounded_threshold(clean, 0.8) == Decimal("0.9")
+    spoiled = [d._replace(right=False) for d in clean[:9]] + clean[9:]
+    assert bounded_threshold(spoiled, 0.999) == Decimal("0.99999")
+    assert bounded_threshold(spoiled, 0.8) == Decimal("0.9")
+    assert bounded_threshold(spoiled, 0.9999) > 1
+
+
+def test_a_constant_is_changed_for_a_while_only() -> None:
+    for constant in CONSTANTS:
+        now = getattr(constant.module, constant.name)
+        with set_to(constant, 2.0):
+            assert getattr(constant.module, constant.name) > now
+        assert getattr(constant.module, constant.name) == now
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda w: w.name)
+def test_a_world_is_the_same_for_a_seed(world: World) -> None:
+    small = replace(world, series=3, snaps=4)
+    table, gold = made(small, random.Random(5))
+    assert (table, gold) == made(small, random.Random(5))
+    assert len(gold) == 12
+    right = [r for _, rows in table for r in rows]
+    assert {r.source for r in right} <= {f"source-{i:02}" for i in range(world.sources)}
