@@ -154,7 +154,7 @@ def test_arrays_decide_and_learn_as_the_code_for_one_item_does(world: World, pla
     assert outcome(said, plan, by_arrays=True) == outcome(said, plan, by_arrays=False)
 
 
-@pytest.mark.parametrize("rules", [{}, {"copy_groups": [["source-b", "source-a"]]}])
+@pytest.mark.parametrize("rules", [{}, {"copy_groups": [["source-f", "source-g"]]}])
 def test_copies_are_found_and_counted_alike(rules: dict[str, object]) -> None:
     """Of sources that are off together often enough, which few of the worlds above have."""
     plan = parse_plan({"rules": "r", **rules}, None, None)
