@@ -83,9 +83,12 @@ class Checkpoints:
         path = self._folder / f"{source}.{shard}"
         return path.read_text() if path.exists() else None
 
-    def write(self, source: str, shard: str, sequence: str) -> None:
-        """Keep a sequence number."""
+    def write(self, source: str, shard: str, sequence: str | None) -> None:
+        """Keep a sequence number; ``None``: nothing is done yet."""
         path = self._folder / f"{source}.{shard}"
+        if sequence is None:
+            path.unlink(missing_ok=True)
+            return
         fresh = path.with_suffix(".new")
         fresh.write_text(sequence)
         os.replace(fresh, path)  # noqa: PTH105 - atomic also over an existing file

@@ -30,6 +30,7 @@ SETTINGS: Mapping[str, str] = {
     "shared_buffers": "128MB",
     "wal_level": "logical",
     "max_wal_size": "2GB",
+    "hot_standby": "off",  # who is let in after a restore finds all of it
     "jit": "off",
     "timezone": "UTC",
     "log_min_messages": "warning",
@@ -51,6 +52,10 @@ class PostgresServer(Server):
         self._binaries = _binaries(self._home, self._user)
 
     @property
+    def _cluster(self) -> Path:
+        return self._home / "cluster"
+
+    @property
     def dsn(self) -> str:
         """Connection string of the owner, to the database ``postgres``."""
         return self.dsn_of("postgres")
@@ -64,9 +69,12 @@ class PostgresServer(Server):
 
         After a crash the orphaned backends may hold the shared memory for a moment: then start again.
         """
-        cluster = self._home / "cluster"
-        if not (cluster / "PG_VERSION").exists():
-            self._run("initdb", "-D", str(cluster), "-U", OWNER, "-A", "trust", "-E", "UTF8", "--locale=C")
+        if not (self._cluster / "PG_VERSION").exists():
+            if self._child is not None:
+                # An empty cluster in the place of a lost one would look like a system without data.
+                raise RuntimeError(f"the data of PostgreSQL is gone: {self._cluster}")
+            where = ("-D", str(self._cluster))
+            self._run("initdb", *where, "-U", OWNER, "-A", "trust", "-E", "UTF8", "--locale=C")
         marker = self._home / "port.json"
         before = json.loads(marker.read_text()) if marker.exists() else None
         self.port = self.port or free_port(before)
@@ -79,7 +87,7 @@ class PostgresServer(Server):
         if not self.alive():
             options = {**self._settings, "port": str(self.port)}
             flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-            command = [str(self._binaries / "postgres"), "-D", str(self._home / "cluster"), *flags]
+            command = [str(self._binaries / "postgres"), "-D", str(self._cluster), *flags]
             # If this process dies, the cluster ends cleanly too.
             self._child = spawn(command, self._log, user=self._user, death_signal=self.ends_on)
         try:
@@ -100,6 +108,58 @@ class PostgresServer(Server):
             if template is not None:
                 statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
             connection.execute(statement)
+
+    # continuous backup ---------------------------------------------------------------------------
+
+    def archive(self, every: int) -> None:
+        """From the next start on, keep each finished part of the write-ahead log beside the cluster.
+
+        Args:
+            every: seconds after which a part is finished, whatever is in it: at most so much is lost with
+                the cluster.
+        """
+        import psycopg
+        from psycopg import sql
+
+        kept = self._home / "archive"
+        kept.mkdir(mode=0o700, exist_ok=True)
+        if self._user is not None:
+            os.chown(kept, self._user, self._user)
+        settings = {
+            "archive_mode": "on",
+            "archive_timeout": str(every),
+            # Under its name only when it is whole.
+            "archive_command": f"cp %p '{kept}/%f.part' && mv '{kept}/%f.part' '{kept}/%f'",
+            "restore_command": f"cp '{kept}/%f' %p",
+        }
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            for name, value in settings.items():
+                setting = sql.SQL("ALTER SYSTEM SET {} = {}")
+                connection.execute(setting.format(sql.Identifier(name), sql.Literal(value)))
+
+    def back_up(self, port: int) -> None:
+        """Copy the running cluster, which listens on ``port``: what the archive continues."""
+        self._run(
+            "pg_basebackup",
+            *("-h", "127.0.0.1", "-p", str(port), "-U", OWNER),
+            *("-D", str(self._home / "backup"), "-c", "fast", "-X", "none"),
+        )
+
+    def destroy(self, pid: int) -> None:
+        """Lose the cluster, its process ``pid`` and all its data. What was archived and backed up stays."""
+        gone = self._home / "destroyed"
+        self._cluster.rename(gone)  # at once, so that nobody starts it again on the half of it
+        os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def restore(self) -> None:
+        """Make a cluster of the backup; its start goes on to the end of the archive, on a port of its own."""
+        shutil.copytree(self._home / "backup", self._cluster)
+        (self._cluster / "recovery.signal").touch()
+        if self._user is not None:
+            for path in (self._cluster, *self._cluster.rglob("*")):
+                os.chown(path, self._user, self._user)
+        (self._home / "port.json").unlink(missing_ok=True)
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(

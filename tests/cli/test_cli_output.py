@@ -21,7 +21,19 @@ COMMANDS = (
         "explain",
         "quality",
     ),
-    *("restate", "exceptions", "approve", "reject", "rebuild", "redrive", "token", "migrate", "bench"),
+    *(
+        "restate",
+        "exceptions",
+        "approve",
+        "reject",
+        "rebuild",
+        "redrive",
+        "recover",
+        "drill",
+        "token",
+        "migrate",
+        "bench",
+    ),
 )
 HISTORY = "/api/v1/data/reference/FX.EUR.USD/historical"
 OFFICIAL = "/api/v1/data/reference/FX.EUR.USD/official"

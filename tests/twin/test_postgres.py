@@ -14,7 +14,7 @@ import pytest
 
 from local.postgres import PostgresServer
 from local.processes import accepts
-from tests.twin.waiting import gone
+from tests.twin.waiting import gone, until
 
 pytestmark = pytest.mark.integration
 
@@ -92,3 +92,31 @@ def test_as_root_in_a_private_directory_the_cluster_lies_where_nobody_can_go(tmp
     finally:
         server.stop()
         shutil.rmtree(server._home)
+
+
+def test_destroyed_it_is_restored_to_the_last_archived_change_at_another_address(parts_dir: Path) -> None:
+    home = parts_dir / "destroyed"
+    server = PostgresServer(home)
+    with server:
+        server.archive(every=600)
+    server.start()
+    lost = server.port
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
+        server.back_up(server.port)
+        connection.execute("INSERT INTO kept VALUES (2)")
+        row = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
+        assert row is not None
+        until((home / "postgres" / "archive" / row[0]).exists, "the archive")
+        connection.execute("INSERT INTO kept VALUES (3)")
+    server.destroy(server.pid)
+    until(lambda: not server.alive(), "the end")
+    with pytest.raises(RuntimeError, match="is gone"):
+        server.start()
+    server.restore()
+    with PostgresServer(home) as restored:
+        assert restored.port != lost
+        assert not accepts(lost)
+        with psycopg.connect(restored.dsn, autocommit=True) as connection:
+            assert connection.execute("SELECT array_agg(n ORDER BY n) FROM kept").fetchone() == ([1, 2],)
+            connection.execute("INSERT INTO kept VALUES (4)")

@@ -15,6 +15,7 @@ from qis.cli import (
     issues,
     loading,
     operations,
+    recovery,
     scores,
     twin,
     values,
@@ -34,7 +35,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-PARTS = (twin, loading, detection, fusing, values, scores, corrections, issues, catalogue, operations, costs)
+PARTS = (
+    twin,
+    loading,
+    detection,
+    fusing,
+    values,
+    scores,
+    corrections,
+    issues,
+    catalogue,
+    operations,
+    recovery,
+    costs,
+)
 for part in PARTS:
     part.register(app)
 
