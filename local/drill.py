@@ -1,6 +1,6 @@
 """The recovery drill: a twin that is written to loses its event store, and gets it back.
 
-As production recovers (``docs/runbooks/recovery.md``), with the same parts: a base backup and the archived
+As production recovers (``docs/recovery.md``), with the same parts: a base backup and the archived
 write-ahead log give the store back up to the last archived part; the stream of events gives back the tail
 after it; the ingest stream is read again from before that point, where what is known already is seen. The
 writers go on meanwhile, as feeds do, and repeat what nobody acknowledged.
