@@ -21,12 +21,12 @@ from qis.adapters.postgres.detector_states import PostgresDetectorStates
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
-from qis.adapters.postgres.scoreboard import PostgresScoreStore
+from qis.adapters.postgres.scoreboard import PostgresScoreStore, PostgresSequences
 from qis.application.checks import BusinessRules
 from qis.application.claimed_records import ClaimedRecords
 from qis.application.detectors import Detectors
 from qis.application.issues import IssueWatch
-from qis.application.quality import WATCHERS, Quality
+from qis.application.quality import WATCHERS, Quality, Sequences
 from qis.application.record_detectors import RecordDetectors
 from qis.application.scoreboard import Advance, Scoreboard
 from qis.settings import QualityEnvironment
@@ -43,6 +43,7 @@ class App:
     quality: Quality
     watch: IssueWatch
     scoreboard: Scoreboard
+    sequences: Sequences
 
 
 @cache
@@ -66,6 +67,7 @@ def bootstrap() -> App:
         Scoreboard(
             PostgresScoreStore(database), catalogue, time.monotonic, timedelta(seconds=env.window_seconds)
         ),
+        PostgresSequences(database),
     )
 
 
@@ -85,6 +87,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         issues = app.watch.tick(now)
         findings = app.quality.scheduled(now)
         _report(app.scoreboard.advance(now))
+        findings += app.quality.sequences(app.sequences, now)
     metrics.add_metric("QualityFindings", MetricUnit.Count, findings)
     metrics.add_metric("IssueEvents", MetricUnit.Count, issues)
     return failures([])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from qis.adapters.postgres.scoreboard import PostgresScoreStore
+from qis.adapters.postgres.scoreboard import PostgresScoreStore, PostgresSequences
 from qis.domain.scoreboard import FOLLOWED
 from qis.domain.snap import Snap
 from qis.domain.windows import Windows
@@ -141,4 +141,38 @@ def test_who_follows_at_the_same_time_waits_a_moment_and_then_leaves_it_to_the_o
             assert second is None
     with other.session() as second:
         assert second is not None
-        second.keep({}, {}, Windows(), None, datetime.now(UTC))
+        second.keep({}, {}, Windows(), None, datetime.now(UTC), {})
+
+
+def test_numbers_that_did_not_come_are_in_the_scores_of_their_source(
+    world: World, database: FreshDatabase
+) -> None:
+    for day, number in ((5, 7), (6, 8), (8, 12)):
+        world.claim(f"2026-01-{day:02}T13:15:00Z", "1.1", "vendor-a", sequence=number, channel="fx")
+    world.reads.settle()
+    world.scoreboard.advance(datetime.now(UTC))
+    (channel,) = scores(world, "source", "vendor-a")["sequences"]
+    assert channel == {
+        "channel": "fx",
+        "last": 12,
+        "received": 3,
+        "missing": 3,
+        "resets": 0,
+        "repeated": 0,
+        "gaps": [{"from": 9, "to": 11}],
+    }
+    assert scores(world, "source", "ecb")["sequences"] == []
+    assert scores(world, "series", SERIES)["sequences"] is None
+    kept = PostgresSequences(database.app)
+    later = datetime.now(UTC) + timedelta(minutes=2)
+    assert world.quality.sequences(kept, later - timedelta(minutes=2)) == 0, "it may be on its way"
+    assert kept.untold().keys() == {("vendor-a", "fx")}
+    assert world.quality.sequences(kept, later) == 1
+    assert kept.untold() == {}
+    for day, number in ((13, 9), (14, 10), (15, 11)):
+        world.claim(f"2026-01-{day:02}T13:15:00Z", "1.1", "vendor-a", sequence=number, channel="fx")
+    world.reads.settle()
+    world.scoreboard.advance(datetime.now(UTC))
+    assert world.quality.sequences(kept, later) == 1
+    told = [e.type for e in world.log() if e.data.get("kind") == "sequence_gap" or "Resolved" in e.type]
+    assert told == ["QualityIssueDetected", "QualityIssueResolved"]

@@ -172,7 +172,7 @@ class World:
         self.register.series({**intraday, "semantics": spot}, "admin", "setup")
         return self
 
-    def claim(self, snap: str, value: str, source: str = "ecb", id_: str = SERIES, **more: str) -> None:
+    def claim(self, snap: str, value: str, source: str = "ecb", id_: str = SERIES, **more: Any) -> None:
         """A claim stored and reconciled."""
         self.claims([{"snap": snap, "value": value, "source": source, "reference_data_id": id_, **more}])
 

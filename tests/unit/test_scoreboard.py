@@ -18,6 +18,8 @@ from qis.domain.errors import InvalidInput, NotFound
 from qis.domain.gaps import Spoken
 from qis.domain.quality import mean, share
 from qis.domain.scoreboard import HOUR, Cell, Tally, ValueState, change
+from qis.domain.sequences import Channel
+from qis.domain.sequences import Key as ChannelKey
 from qis.domain.snap import NANOS, Snap, parse_instant
 from qis.domain.windows import LATENESS, LENGTH, Windows
 from tests.support.builders import EUR, FIRST, append, catalogue, detected, rules, series, snap
@@ -38,6 +40,7 @@ class MemoryScores:
         self._windows: dict[str, Any] | None = None
         self._at = ev.START
         self.sums: dict[Cell, Tally] = {}
+        self.numbered: dict[ChannelKey, dict[str, Any]] = {}
         self.busy = False
 
     @contextmanager
@@ -53,6 +56,12 @@ class MemoryScores:
     def windows(self, length: timedelta) -> Windows:
         return Windows.of(self._windows, length)
 
+    def channels(self, wanted: Any) -> Mapping[Any, Channel]:
+        """Those of a session by key, those of a source by name."""
+        if isinstance(wanted, str):
+            return {c: Channel.of(b) for (s, c), b in sorted(self.numbered.items()) if s == wanted}
+        return {k: Channel.of(self.numbered[k]) for k in wanted if k in self.numbered}
+
     def keep(
         self,
         states: Mapping[Key, ValueState],
@@ -60,7 +69,9 @@ class MemoryScores:
         windows: Windows,
         to: ev.Position | None,
         at: datetime,
+        channels: Mapping[ChannelKey, Channel],
     ) -> None:
+        self.numbered |= {k: c.as_json() for k, c in channels.items()}
         self._states |= {k: s.as_json() for k, s in states.items()}
         for where, tally in changes.items():
             change(self.sums, where, tally, 1)

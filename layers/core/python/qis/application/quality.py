@@ -22,6 +22,7 @@ from qis.domain.errors import Conflict
 from qis.domain.findings import Fact, Finding, missing_values, stale_sources, window_of
 from qis.domain.quality import window_scores
 from qis.domain.rules import RuleSet
+from qis.domain.sequences import Channel, Key, gap_identity
 from qis.domain.series import Kind
 from qis.domain.snap import Snap, parse_instant
 
@@ -156,6 +157,18 @@ class Facts(Protocol):
         ...
 
 
+class Sequences(Protocol):
+    """The channels of providers that number their messages, as far as they were followed."""
+
+    def untold(self) -> Mapping[Key, Channel]:
+        """Those in which something may be that nobody was told of."""
+        ...
+
+    def told(self, channels: Mapping[Key, Channel]) -> None:
+        """Note that people know of all that is in them; nothing of those that have changed since."""
+        ...
+
+
 class Quality:
     """The use case. One instance per process."""
 
@@ -206,6 +219,20 @@ class Quality:
             yield Seen(
                 catalogue, id_, facts, low, high, frozenset(arrived[id_]), from_first=before < reach[id_]
             )
+
+    def sequences(self, sequences: Sequences, now: datetime) -> int:
+        """Tell of what the numbers of providers show to be missing by ``now``, and close what was filled.
+        What was told or closed before is left as it is, so that a crash in between is made good."""
+        channels = sequences.untold()
+        if not channels:
+            return 0
+        found = [f for key, channel in channels.items() for f in channel.findings(key, now)]
+        told = {f.identity for f in found}
+        filled = {gap_identity(source, p) for (source, _), c in channels.items() for p in c.filled} - told
+        open_ = self._facts.open_findings({id_ for _, id_, _, _ in filled}) if filled else ()
+        changed = self._record(found, [o for o in open_ if o.identity in filled])
+        sequences.told({key: channel for key, channel in channels.items() if channel.ripe(now)})
+        return changed
 
     def scheduled(self, now: datetime) -> int:
         """Once an hour: look for values that should be there by now, and publish live series' metrics."""

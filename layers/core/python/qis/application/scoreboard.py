@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from qis.application.ports import CatalogueReader
 from qis.application.reconcile import rules_for
 from qis.domain import events as ev
+from qis.domain import sequences
 from qis.domain.errors import NotFound, refuse
 from qis.domain.gaps import Spoken, gaps_of, has_days
 from qis.domain.rules import Level
@@ -28,6 +29,8 @@ from qis.domain.scoreboard import (
     lateness_of,
     scores_of,
 )
+from qis.domain.sequences import Channel
+from qis.domain.sequences import Key as ChannelKey
 from qis.domain.snap import Snap, parse_instant
 from qis.domain.windows import COUNTED, LATENESS, LENGTH, Window, Windows
 
@@ -60,6 +63,10 @@ class ScoreSession(Protocol):
         """The open windows."""
         ...
 
+    def channels(self, keys: Collection[ChannelKey]) -> Mapping[ChannelKey, Channel]:
+        """Channels of sources, where they have numbered anything."""
+        ...
+
     def keep(
         self,
         states: Mapping[Key, ValueState],
@@ -67,8 +74,9 @@ class ScoreSession(Protocol):
         windows: Windows,
         to: ev.Position | None,
         at: datetime,
+        channels: Mapping[ChannelKey, Channel],
     ) -> None:
-        """Keep states, add changes to the sums, keep the windows and move the checkpoint."""
+        """Keep states, add changes to the sums, keep the windows and channels and move the checkpoint."""
         ...
 
 
@@ -132,7 +140,8 @@ class Scoreboard:
         more = len(events) == limit
         closed = windows.advance((events[-1].recorded_at if more else now) - self._lateness)
         states, changes = self._changes(session, [e for e in events if e.type in FOLLOWED])
-        session.keep(states, changes, windows, events[-1].position if events else None, now)
+        to = events[-1].position if events else None
+        session.keep(states, changes, windows, to, now, _numbered(session, events))
         done.events += len(events)
         done.closed += closed
         return more
@@ -162,6 +171,21 @@ class Scoreboard:
                     change(sums, cell(id_, source, snap), was, -1)
                     change(sums, cell(id_, source, snap), is_, 1)
         return states, sums
+
+
+def _numbered(session: ScoreSession, events: Sequence[ev.Event]) -> Mapping[ChannelKey, Channel]:
+    """The channels that claims in these events are of, with them."""
+    claims = [e for e in events if e.type == ev.DATA_INGESTED and "sequence" in e.data]
+    if not claims:
+        return {}
+    keys = {(e.data["source"], e.data.get("channel", "")) for e in claims}
+    channels = dict(session.channels(keys))
+    for event in claims:
+        data = event.data
+        channel = channels.setdefault((data["source"], data.get("channel", "")), Channel())
+        shown_by = sequences.Place(data["reference_data_id"], data["snap"])
+        channel.take(data["sequence"], shown_by, event.recorded_at)
+    return channels
 
 
 class Place(NamedTuple):
@@ -206,6 +230,10 @@ class ScoreReads(Protocol):
     def spoken(self, source: str, ids: Collection[str], first: int, until: int) -> Mapping[str, Spoken]:
         """When a source spoke of each series over the hours that begin in a range; of those of which it
         never did, nothing."""
+        ...
+
+    def channels(self, source: str) -> Mapping[str, Channel]:
+        """The channels of a source by their name, in its order."""
         ...
 
     def total(self, place: Place, first: int, until: int) -> Tally:
@@ -283,9 +311,15 @@ class ScoreQueries:
             if scope == "source"
             else None,
             "gaps": self._gaps(name, Snap(low), Snap(high)) if scope == "source" else None,
+            "sequences": self._sequences(name) if scope == "source" else None,
             "followed": followed.as_json(),
             "reason": reason,
         }
+
+    def _sequences(self, source: str) -> list[dict[str, Any]]:
+        """The channels whose messages the source numbers, as far as they were followed: of all times, as a
+        number has none."""
+        return [channel.summary(name) for name, channel in self._reads.channels(source).items()]
 
     def _gaps(self, source: str, first: Snap, until: Snap) -> dict[str, Any]:
         """The gaps of a source over all series whose days are known, and the series with the most."""
@@ -336,6 +370,7 @@ class ScoreQueries:
             "total": _card(total),
             "groups": [{"group": name, **_card(groups[name])} for name in names[:limit]],
             "gaps": found["gaps"],
+            "sequences": found["sequences"],
             "followed": found["followed"],
             "reason": found["reason"],
         }

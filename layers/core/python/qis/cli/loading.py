@@ -67,8 +67,8 @@ def _ingest(
     """Load a file of claims and follow it until every row is accounted for.
 
     Columns: snap, reference_data_id, source, value, and optionally volume, received_at, currency, unit,
-    attribute. Row 1 is the first row of data. Rows that are refused are listed in FILE.errors.csv; the same
-    file twice changes nothing.
+    attribute, sequence, channel. Row 1 is the first row of data. Rows that are refused are listed in
+    FILE.errors.csv; the same file twice changes nothing.
 
     Example: qis ingest prices.csv.gz --source acme
     """

@@ -51,10 +51,11 @@ def _scores(
         if found["scores"]["composite"] is None:
             line(out, (f"nothing to score from {found['window']['from']} to {found['window']['to']}", "dim"))
         else:
-            told = {k: v for k, v in found.items() if k not in ("gaps", "followed", "reason")}
+            told = {k: v for k, v in found.items() if k not in ("gaps", "sequences", "followed", "reason")}
             fields(out, {k: v for k, v in told.items() if v is not None}, "")
         if gaps is not None:
             _gaps(out, gaps)
+            _sequences(out, found["sequences"])
         _followed(out, found)
 
     session.emit(found, human)
@@ -83,6 +84,26 @@ def _gaps(out: Console, gaps: dict[str, Any]) -> None:
             for s in gaps["series"]
         ]
         table(out, ("series", "missed", "of", "longest run", "days"), rows, "missed of")
+
+
+def _sequences(out: Console, channels: list[dict[str, Any]]) -> None:
+    """What did not come, of channels whose messages are numbered."""
+    from qis.cli.render import table
+
+    rows = [
+        (
+            c["channel"] or "(all)",
+            c["received"],
+            c["missing"],
+            c["resets"],
+            c["repeated"],
+            " ".join(str(g["from"]) if g["from"] == g["to"] else f"{g['from']}-{g['to']}" for g in c["gaps"]),
+        )
+        for c in channels
+    ]
+    if rows:
+        heads = ("channel", "received", "missing", "resets", "repeated", "numbers missing")
+        table(out, heads, rows, "received missing resets repeated")
 
 
 def _followed(out: Console, found: dict[str, Any]) -> None:
@@ -136,6 +157,7 @@ def _charted(out: Console, card: dict[str, Any]) -> None:
     numbers = "values accuracy coverage"
     render.table(out, heads, [*rows, _row("all", card["total"])], numbers)
     _gaps(out, card["gaps"])
+    _sequences(out, card["sequences"])
     _followed(out, card)
 
 

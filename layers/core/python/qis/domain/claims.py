@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from qis.domain.errors import InvalidInput, refuse
 from qis.domain.kinds.record import Record, Structure, Value, stored_value, value_json
 from qis.domain.numbers import MAX_DIGITS, decimal_text, parse_decimal
-from qis.domain.series import Series, check_currency, check_fields, check_id, check_slug, check_value
+from qis.domain.series import (
+    Series,
+    check_currency,
+    check_fields,
+    check_id,
+    check_slug,
+    check_text,
+    check_value,
+)
 from qis.domain.snap import Snap, parse_instant, parse_snap
 
 if TYPE_CHECKING:
@@ -29,8 +37,10 @@ else:  # at run time nothing asks for the default
 
 REQUIRED = frozenset({"snap", "reference_data_id", "source", "value"})
 OPTIONAL = frozenset(
-    {"volume", "received_at", "currency", "unit", "attribute", "correlation_id", "record_id"}
+    {"volume", "received_at", "currency", "unit", "attribute", "sequence", "channel"}
+    | {"correlation_id", "record_id"}
 )
+MOST_SEQUENCE = 2**63 - 1
 _FIELDS = REQUIRED | OPTIONAL
 _EVERY_DIGIT = Context(prec=MAX_DIGITS)
 """The default context rounds to 28 digits, and would make one claim of two."""
@@ -48,6 +58,10 @@ class Claim(NamedTuple, Generic[V]):
     value: V
     volume: Decimal | None
     received_at: Snap | None
+    sequence: int | None = None
+    """The provider's number of the message that it came in."""
+    channel: str = ""
+    """What the provider numbers on its own; empty where it numbers all that it sends."""
 
     @property
     def order(self) -> tuple[int, str]:
@@ -67,6 +81,10 @@ class Claim(NamedTuple, Generic[V]):
             body["volume"] = decimal_text(self.volume)
         if self.received_at is not None:
             body["received_at"] = self.received_at.text
+        if self.sequence is not None:
+            body["sequence"] = self.sequence
+            if self.channel:
+                body["channel"] = self.channel
         return body
 
     @classmethod
@@ -82,19 +100,30 @@ class Claim(NamedTuple, Generic[V]):
             value=stored_value(body["value"], structure, snap),
             volume=None if volume is None else Decimal(volume),
             received_at=None if received is None else parse_instant(received, "received_at"),
+            sequence=body.get("sequence"),
+            channel=body.get("channel", ""),
         )
 
 
 def claim_identity(
-    reference_data_id: str, snap: Snap, source: str, value: Value, received_at: Snap | None
+    reference_data_id: str,
+    snap: Snap,
+    source: str,
+    value: Value,
+    received_at: Snap | None,
+    sequence: int | None = None,
+    channel: str = "",
 ) -> str:
-    """Identity by content. ``1.10`` and ``1.1`` are the same claim: the number is, the digits are not."""
+    """Identity by content. ``1.10`` and ``1.1`` are the same claim: the number is, the digits are not. Two
+    messages that a provider numbered are two claims, whatever they say."""
     if isinstance(value, Record):
         number = value.digest
     else:
         number = format(value.normalize(_EVERY_DIGIT), "f") if value else "0"  # also for -0 and 0.00
     received = received_at.ns if received_at else ""
     text = f"{reference_data_id}\n{snap.ns}\n{source}\n{number}\n{received}"
+    if sequence is not None:
+        text += f"\n{sequence}\n{channel}"
     identity = _IDENTITY.copy()
     identity.update(text.encode())
     return identity.hexdigest()
@@ -144,14 +173,19 @@ def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping
         value = series.structure.parse(body["value"], snap)
     volume, received = body.get("volume"), body.get("received_at")
     received_at = None if received is None else parse_instant(received, "received_at")
+    sequence, channel = None, ""
+    if "sequence" in body or "channel" in body:
+        sequence, channel = _numbered(body)
     return Claim(
-        claim_identity(named, snap, source, value, received_at),
+        claim_identity(named, snap, source, value, received_at, sequence, channel),
         named,
         snap,
         source,
         value,
         None if volume is None else _checked_volume(volume),
         received_at,
+        sequence,
+        channel,
     )
 
 
@@ -168,6 +202,19 @@ def _bad_source(value: object, sources: Mapping[str, bool]) -> InvalidInput:
     if not isinstance(value, str) or value not in sources:
         return refuse("source", check_slug(value, "source"), "known-source", "is not registered")
     return refuse("source", value, "active-source", "is paused")
+
+
+def _numbered(body: Mapping[str, Any]) -> tuple[int | None, str]:
+    """The sequence number, and the channel that it counts in."""
+    given, channel = body.get("sequence"), body.get("channel")
+    if given is None:
+        if channel is not None:
+            raise refuse("sequence", "", "required", "is required with channel")
+        return None, ""
+    number = parse_decimal(given, "sequence")
+    if number != number.to_integral_value() or not 0 <= number <= MOST_SEQUENCE:
+        raise refuse("sequence", given, "sequence-number", "is not a whole number from 0 to 2^63 - 1")
+    return int(number), "" if channel is None else check_text(channel, "channel", 64)
 
 
 def _checked_volume(value: object) -> Decimal:

@@ -15,6 +15,8 @@ from qis.application.scoreboard import MOST_WAITING, Followed, Key, Place
 from qis.domain.events import START, Event, Position
 from qis.domain.gaps import Spoken
 from qis.domain.scoreboard import FOLLOWED, Cell, Tally, ValueState, change
+from qis.domain.sequences import Channel
+from qis.domain.sequences import Key as ChannelKey
 from qis.domain.snap import Snap
 from qis.domain.windows import Windows
 
@@ -48,6 +50,23 @@ INSERT INTO quality_tallies (reference_data_id, source, hour_ns, tally)
 SELECT id, source, hour, tally
 FROM json_to_recordset(%s) AS x(id text, source text, hour bigint, tally jsonb)
 ON CONFLICT (reference_data_id, source, hour_ns) DO UPDATE SET tally = excluded.tally
+"""
+
+_CHANNELS = """
+SELECT k.source, k.channel, s.state::text FROM json_to_recordset(%s) AS k(source text, channel text)
+JOIN sequence_states s ON s.source = k.source AND s.channel = k.channel
+"""
+
+_KEEP_CHANNELS = """
+INSERT INTO sequence_states (source, channel, state)
+SELECT source, channel, state FROM json_to_recordset(%s) AS x(source text, channel text, state jsonb)
+ON CONFLICT (source, channel) DO UPDATE SET state = excluded.state, told = false
+"""
+
+_TOLD = """
+UPDATE sequence_states s SET told = true
+FROM json_to_recordset(%s) AS x(source text, channel text, state jsonb)
+WHERE s.source = x.source AND s.channel = x.channel AND s.state = x.state
 """
 
 _TOTAL = """
@@ -147,6 +166,12 @@ class PostgresScoreSession:
         row = self._connection.execute("SELECT state FROM quality_windows").fetchone()
         return Windows.of(None if row is None else row[0], length)
 
+    def channels(self, keys: Collection[ChannelKey]) -> Mapping[ChannelKey, Channel]:
+        """See ``ScoreSession.channels``."""
+        given = _json([{"source": source, "channel": channel} for source, channel in keys])
+        rows = self._connection.execute(_CHANNELS, (given,))
+        return {(source, channel): _channel(state) for source, channel, state in rows}
+
     def keep(
         self,
         states: Mapping[Key, ValueState],
@@ -154,8 +179,11 @@ class PostgresScoreSession:
         windows: Windows,
         to: Position | None,
         at: datetime,
+        channels: Mapping[ChannelKey, Channel],
     ) -> None:
         """See ``ScoreSession.keep``."""
+        if channels:
+            self._connection.execute(_KEEP_CHANNELS, (_channels_json(channels),))
         rows = [{"id": id_, "ns": ns, "state": s.as_json()} for (id_, ns), s in states.items()]
         if rows:
             self._connection.execute(_KEEP_STATES, (_json(rows),))
@@ -182,6 +210,32 @@ class PostgresScoreSession:
             for id_, source, hour in changes
         ]
         self._connection.execute(_KEEP_TALLIES, (_json(rows),))
+
+
+def _channels_json(channels: Mapping[ChannelKey, Channel]) -> str:
+    return _json([{"source": s, "channel": c, "state": x.as_json()} for (s, c), x in channels.items()])
+
+
+def _channel(state: str) -> Channel:
+    return Channel.of(msgspec.json.decode(state))
+
+
+class PostgresSequences:
+    """``Sequences`` on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def untold(self) -> Mapping[ChannelKey, Channel]:
+        """See ``Sequences.untold``."""
+        rows = self._database.connect().execute(
+            "SELECT source, channel, state::text FROM sequence_states WHERE NOT told"
+        )
+        return {(source, channel): _channel(state) for source, channel, state in rows}
+
+    def told(self, channels: Mapping[ChannelKey, Channel]) -> None:
+        """See ``Sequences.told``."""
+        self._database.connect().execute(_TOLD, (_channels_json(channels),))
 
 
 class PostgresScores:
@@ -217,6 +271,13 @@ class PostgresScores:
             for id_, hours, before, after in rows
             if hours or before or after
         }
+
+    def channels(self, source: str) -> Mapping[str, Channel]:
+        """See ``ScoreReads.channels``."""
+        rows = self._database.connect().execute(
+            "SELECT channel, state::text FROM sequence_states WHERE source = %s ORDER BY channel", (source,)
+        )
+        return {channel: _channel(state) for channel, state in rows}
 
     def total(self, place: Place, first: int, until: int) -> Tally:
         """See ``ScoreReads.total``."""
