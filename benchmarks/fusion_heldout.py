@@ -8,6 +8,8 @@
   or doubling it moves the figure much; the figure is the mean of the Brier score (Brier, Monthly Weather
   Review 78(1), 1950) of confidence for the stock claims, the mean error beside that of the median for the
   reference rate.
+- **Coherence.** Accuracy with the identities between attributes in the rules, beside the default without:
+  on the stock claims, and on made-up quotes of few sources.
 - **Worlds.** ``fusion_worlds``: the default beside the best of vote, median and accu on each, on seeds that
   nothing was chosen with.
 """
@@ -18,17 +20,26 @@ import random
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 from benchmarks.common import Result
-from benchmarks.fusion_data import EXCHANGES, bitcoin, stock
+from benchmarks.fusion_data import EXCHANGES, Gold, Table, bitcoin, stock
 from benchmarks.fusion_judge import Decided, judged, quantile, share, to_the_cent
-from benchmarks.fusion_worlds import WORLDS, World, made
+from benchmarks.fusion_worlds import WORLDS, World, made, quotes
 from qis.domain.fusion import calibration, consensus, memory
+from qis.domain.fusion.coherence import parse_identities
 from qis.domain.fusion.methods import DEFAULT_METHOD
 
+IDENTITIES = parse_identities(
+    [
+        {"kind": "change_pct", "is": "percent-change", "of": ["last_price", "prev_close"]},
+        {"kind": "prev_close", "is": "previous", "of": ["last_price"]},
+    ],
+    "identities",
+)
 WORLD_SEEDS = (101, 102)
 RIVALS = ("vote", "median", "accu")
 FARTHEST = 1000.0
@@ -111,7 +122,7 @@ def distance(decided: Sequence[Decided]) -> float:
 
 
 def held_out(folder: Path, *, quick: bool) -> list[Result]:
-    """All three."""
+    """All of it."""
     trials = [_stock(folder), _bitcoin(folder)]
     results = []
     for trial in trials:
@@ -119,7 +130,38 @@ def held_out(folder: Path, *, quick: bool) -> list[Result]:
         results += _halves(trial, as_it_is)
         for constant in CONSTANTS[: 2 if quick else None]:
             results += _sensitivity(trial, constant, as_it_is)
+    results += _coherent(folder, (2,) if quick else (2, 3, 5))
     return results + _worlds(WORLDS[: 2 if quick else None], WORLD_SEEDS[: 1 if quick else None])
+
+
+def _coherent(folder: Path, sources: Sequence[int]) -> list[Result]:
+    results = []
+    for gold_name in ("majority", "nasdaq"):
+        table, gold = stock(folder, gold_name)
+        results += _with_identities(f"stock, {gold_name} gold", table, gold, to_the_cent)
+    for many in sources:
+        for derived in (False, True):
+            table, gold = quotes(many, random.Random(many), derived=derived)
+            told = f"{many} sources{', changes of their own' if derived else ''}"
+            results += _with_identities(told, table, gold, lambda _, value, truth: value == truth)
+    return results
+
+
+def _with_identities(
+    told: str, table: Table, gold: Gold, right: Callable[[str, Decimal, Decimal], bool]
+) -> list[Result]:
+    without, coherent = (judged(table, gold, DEFAULT_METHOD, right, i) for i in ((), IDENTITIES))
+    results = []
+    for what, score in (
+        ("accuracy", share),
+        ("official", lambda ds: sum(d.verdict.official for d in ds) / len(ds)),
+        ("wrong of official", lambda ds: float(sum(d.verdict.official and not d.right for d in ds))),
+    ):
+        ours, theirs = score(coherent), score(without)
+        ratio = ours / theirs if theirs else None
+        unit = "values" if what.startswith("wrong") else "share"
+        results.append(Result(f"coherence, {told}: {what}", ours, unit, "without", theirs, ratio, len(gold)))
+    return results
 
 
 def _stock(folder: Path) -> Trial:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.fusion_data import Gold, Row, Table
 from qis.application.fusing import Plan, fuse
+from qis.domain.fusion.coherence import Identity
 from qis.domain.fusion.items import Claimed, Item, Verdict
 from qis.domain.fusion.memory import Memory
 
@@ -25,12 +26,18 @@ class Decided(NamedTuple):
 
 
 def judged(
-    table: Table, gold: Gold, method: str, right: Callable[[str, Decimal, Decimal], bool]
+    table: Table,
+    gold: Gold,
+    method: str,
+    right: Callable[[str, Decimal, Decimal], bool],
+    identities: tuple[Identity, ...] = (),
 ) -> list[Decided]:
     """Every verdict for which there is gold, in order of time."""
     snaps = ((at, items_of(rows)) for at, (_, rows) in enumerate(table))
     found = []
-    for (snap, _), decided in zip(table, fuse(snaps, Plan(method), Memory()), strict=True):
+    for (snap, _), decided in zip(
+        table, fuse(snaps, Plan(method, identities=identities), Memory()), strict=True
+    ):
         for item, verdict in decided:
             truth = gold.get((snap, item.series))
             if truth is None or verdict.value is None:

@@ -170,3 +170,44 @@ class _Market:
 
 def _number(value: float, decimals: int) -> Decimal:
     return Decimal(f"{value:.{max(0, decimals)}f}")
+
+
+QUOTES = ("last_price", "prev_close", "change_pct")
+
+
+def quotes(sources: int, rng: random.Random, *, derived: bool, days: int = 60) -> tuple[Table, Gold]:
+    """Three attributes of ten shares that hang together, from a few sources, the later ones worse: a wrong
+    digit in 3 % of the attributes of the first, 6 % of the second, and so on.
+
+    Args:
+        derived: whether sources compute the change from their own prices, so that one error makes two.
+    """
+    shares = {f"share{i}": rng.uniform(10, 200) for i in range(10)}
+    before = {name: _number(price, 2) for name, price in shares.items()}
+    table: Table = []
+    gold: Gold = {}
+    for day in range(days):
+        snap, rows = f"2020-{1 + day // 28:02}-{1 + day % 28:02}", []
+        for name in shares:
+            shares[name] *= 1 + rng.gauss(0, 0.015)
+            last, previous = _number(shares[name], 2), before[name]
+            truth = dict(zip(QUOTES, (last, previous, _change(last, previous)), strict=True))
+            gold |= {(snap, f"{name}.{kind}"): value for kind, value in truth.items()}
+            for at in range(sources):
+                slip = 0.03 * (1 + at)
+                said = {kind: _slipped(value, rng, slip) for kind, value in truth.items()}
+                if derived and said["prev_close"]:
+                    own = _change(said["last_price"], said["prev_close"])
+                    said["change_pct"] = _slipped(own, rng, slip)
+                rows += [Row(f"{name}.{k}", k, f"source-{at}", format(v, "f")) for k, v in said.items()]
+            before[name] = last
+        table.append((snap, rows))
+    return table, gold
+
+
+def _change(last: Decimal, previous: Decimal) -> Decimal:
+    return (100 * (last - previous) / previous).quantize(Decimal("0.01"))
+
+
+def _slipped(value: Decimal, rng: random.Random, rate: float) -> Decimal:
+    return value + Decimal(rng.randrange(-99, 100)).scaleb(-2) if rng.random() < rate else value

@@ -46,6 +46,8 @@ def data(tmp_path: Path) -> Path:
         gold.write("day,object,attribute,value\n")
         for day in DAYS:
             for name in ("aa", "bb"):
+                for kind in ("last_price", "prev_close", "change_pct"):
+                    claims.write(f"{day},{name},x,{kind},1.5\n")
                 price = f"{rng.uniform(10, 20):.2f}"
                 gold.write(f"{day},{name},open_price,{price}\n")
                 for source in ("x", "y", "z", "nasdaq-com"):
@@ -72,7 +74,7 @@ def test_a_quick_run_measures_everything(data: Path) -> None:
     document = fusion.run({"quick": "true", "data": str(data)})
     assert document["seeds"]
     begin = {result["metric"].split()[0] for result in document["results"]}
-    assert begin == {"B1", "B2", "B3", "B4", "B5", "B6", "held", "constant", "world"}
+    assert begin == {"B1", "B2", "B3", "B4", "B5", "B6", "held", "constant", "coherence,", "world"}
     by_name = {result["metric"]: result["value"] for result in document["results"]}
     assert by_name["B1 majority accuracy, consensus"] == 1.0
 

@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import Any
 
 from qis.domain.errors import InvalidInput, Violation, refuse, shown
-from qis.domain.fusion.consensus import Terms
+from qis.domain.fusion.coherence import Coherence, Identity, parse_identities
+from qis.domain.fusion.consensus import Evidence, Terms
 from qis.domain.fusion.items import Item, Verdict, Voice
 from qis.domain.fusion.learned import Learned
 from qis.domain.fusion.memory import Chosen, Memory, Panel
@@ -30,7 +31,7 @@ USED = frozenset({"method", "tolerance", "min_sources", "sources", "copy_groups"
 """Fields of a rule document that mean something where nothing is published."""
 NAMES = frozenset({"rules", "version", "level"})
 """What a document says of itself, and of no decision."""
-ATTRIBUTES = "attributes"
+ATTRIBUTES, IDENTITIES = "attributes", "identities"
 Lessons = Sequence[tuple[Panel, Chosen]]
 
 
@@ -46,6 +47,8 @@ class Plan:
     """What every kind of series begins with."""
     sources: frozenset[str] = frozenset()
     """The only sources that may speak; empty: all."""
+    identities: tuple[Identity, ...] = ()
+    """How the kinds of series of one object hang together."""
     attributes: Mapping[str, Plan] = field(default_factory=dict)
     """Of kinds of series that the rules say something else of."""
 
@@ -60,9 +63,12 @@ class Plan:
             InvalidInput: naming each that is not.
         """
         there = ", ".join(sorted(kinds)[:MOST_NAMED]) or "none"
+        named = [(f"{ATTRIBUTES}.{shown(a)}", a) for a in sorted(self.attributes)]
+        named += [(f"{IDENTITIES}[{n}]", k) for n, i in enumerate(self.identities) for k in (i.kind, *i.of)]
         unknown = [
-            Violation(f"{ATTRIBUTES}.{shown(a)}", shown(a), "known-attribute", f"is not in the file: {there}")
-            for a in sorted(self.attributes.keys() - set(kinds))
+            Violation(where, shown(kind), "known-attribute", f"is not in the file: {there}")
+            for where, kind in named
+            if kind not in kinds
         ]
         if unknown:
             raise InvalidInput(*unknown)
@@ -79,8 +85,9 @@ def parse_plan(rules: object | None, method: str | None, train_until: int | None
     """
     if rules is None:
         return _plan({}, method, train_until)
-    document = check_fields(rules, "", {"rules"}, USED | NAMES | {ATTRIBUTES})
-    own = {k: v for k, v in document.items() if k != ATTRIBUTES}
+    document = check_fields(rules, "", {"rules"}, USED | NAMES | {ATTRIBUTES, IDENTITIES})
+    own = {k: v for k, v in document.items() if k not in (ATTRIBUTES, IDENTITIES)}
+    identities = parse_identities(document.get(IDENTITIES, []), IDENTITIES)
     fields = parse_layer(own, 1).fields
     others = document.get(ATTRIBUTES, {})
     if not isinstance(others, dict):
@@ -96,7 +103,8 @@ def parse_plan(rules: object | None, method: str | None, train_until: int | None
             raise InvalidInput(
                 *(replace(v, field=f"{where}.{v.field}") for v in refusal.violations)
             ) from refusal
-    return replace(_plan(fields, method, train_until), attributes=attributes)
+    plan = _plan(fields, method, train_until)
+    return replace(plan, attributes=attributes, identities=identities)
 
 
 def _plan(fields: Mapping[str, Any], method: str | None, train_until: int | None) -> Plan:
@@ -129,24 +137,44 @@ def fuse(
 ) -> Iterator[list[tuple[Item, Verdict]]]:
     """Verdicts of each snap. ``snaps`` come in order of time, each once; ``memory`` learns of them, and
     ``semantics`` counts what sources seem to mean."""
+    coherence = Coherence(plan.identities, memory) if plan.identities else None
     for at, items in snaps:
         items = list(items)
         ways = {kind: plan.of(kind) for kind in {item.kind for item in items}}
         for kind, way in ways.items():
             if way.learned.sources and kind not in memory.kinds:
                 memory.kinds[kind] = way.learned.record()
-        verdicts = []
-        found: list[tuple[Panel, Chosen]] = []
-        for item in items:
-            verdict, lessons = _decide(ways[item.kind], item, memory)
-            verdicts.append((item, verdict))
-            found += lessons
+        decided = _decided(items, ways, memory, coherence)
+        found = [lesson for _, _, lessons in decided for lesson in lessons]
         if semantics is not None:
             for panel, chosen in found:
                 semantics.note(panel, chosen)
+        verdicts = [(item, verdict) for item, verdict, _ in decided]
         if plan.train_until is None or at <= plan.train_until:
+            if coherence is not None:
+                coherence.learn(verdicts)
             memory.learn(found)
         yield verdicts
+
+
+def _decided(
+    items: Sequence[Item], ways: Mapping[str, Plan], memory: Memory, coherence: Coherence | None
+) -> list[tuple[Item, Verdict, Lessons]]:
+    """The items of a snap, each by itself, and then again those of which the others say something."""
+    decided = [(item, *_decide(ways[item.kind], item, memory)) for item in items]
+    if coherence is not None:
+        coherence.see((item, verdict) for item, verdict, _ in decided)
+        for i, item in enumerate(items):
+            evidence = coherence.evidence(item)
+            if evidence is not None:
+                decided[i] = item, *_decide(_on(evidence, ways[item.kind]), item, memory)
+    return decided
+
+
+def _on(evidence: Evidence, way: Plan) -> Plan:
+    """A plan in the light of what else is known of an item."""
+    settings = way.settings
+    return replace(way, settings=replace(settings, terms=settings.terms._replace(evidence=evidence)))
 
 
 def _decide(way: Plan, item: Item, memory: Memory) -> tuple[Verdict, Lessons]:

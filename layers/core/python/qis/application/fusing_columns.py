@@ -200,7 +200,7 @@ def fuse_columns(said: Said, plan: Plan, semantics: Semantics | None = None) -> 
     """
     ways = [plan.of(kind) for kind in said.kinds]
     few = len(said.snap_of) < FEW * len(said.snaps)
-    if few or not any(w.method in VOTES for w in ways):
+    if few or plan.identities or not any(w.method in VOTES for w in ways):
         return item_by_item(said, plan, semantics)
     return snap_by_snap(said, plan, semantics)
 

@@ -81,13 +81,26 @@ class Ballot(NamedTuple):
         return Chosen(value_of(panel.values, self.winner), self.agreeing, self.exact, self.groups)
 
 
+class Evidence(NamedTuple):
+    """What else is known of an item, in thousandths of a nat; see ``coherence``."""
+
+    favoured: Mapping[float, int] = MappingProxyType({})
+    """Votes for a value beside those of its sources."""
+    doubted: Mapping[str, int] = MappingProxyType({})
+    """The most that the vote of a source may weigh."""
+
+
+NO_EVIDENCE = Evidence()
+
+
 class Terms(NamedTuple):
-    """What is settled beforehand, and not learned."""
+    """What is settled beforehand, and not learned of sources."""
 
     tolerance: float | None = None
     """Relative distance within which values are the same; ``None``: learned."""
     copies: Mapping[str, str] = MappingProxyType({})
     """Copy groups that are known: of each source the first name of its group."""
+    evidence: Evidence = NO_EVIDENCE
 
 
 NO_TERMS = Terms()
@@ -217,6 +230,12 @@ def _table(panel: Panel, memory: Memory, scheme: Scheme, terms: Terms) -> _Table
     known = [learned.get(s, scheme.newcomer) for s in panel.sources]
     weights, precisions = [k.vote for k in known], [k.precision for k in known]
     _discount_repeats(panel, series, weights, precisions)
+    favoured, doubted = terms.evidence
+    if doubted:
+        weights = [min(w, doubted.get(s, w)) for s, w in zip(panel.sources, weights, strict=True)]
+    burden = _burden(panel, series)
+    if favoured:
+        burden = [b - favoured.get(v, 0) for b, v in zip(burden, panel.values, strict=True)]
     copies = {**memory.copies(), **terms.copies} if scheme.copies else terms.copies
     groups = [copies.get(s, s) for s in panel.sources]
     single = independent(groups, panel.values)
@@ -235,7 +254,7 @@ def _table(panel: Panel, memory: Memory, scheme: Scheme, terms: Terms) -> _Table
         groups=groups,
         weights=weights,
         precisions=precisions,
-        burden=_burden(panel, series),
+        burden=burden,
         exact=exact,
         places=places,
         reach=reach,
