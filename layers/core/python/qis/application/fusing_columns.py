@@ -271,8 +271,9 @@ class _Work:
         self._told[said.told] = np.arange(items)
         self._sure: dict[float, Decimal] = {}
         self.columns = Columns(self._sheet, [Way(w.method, w.settings) for w in self._ways])
+        claimed = set(said.kind_of[said.series_of].tolist())
         for kind, way in enumerate(self._ways):
-            if way.learned.sources:
+            if way.learned.sources and kind in claimed:
                 self.columns.begin(kind, way.learned.record())
         self.verdicts = Verdicts(
             [None] * items, [False] * items, [Decimal(0)] * items, reason, weight, self.columns.memory
