@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
@@ -14,8 +15,9 @@ from qis.application.fusing import Plan, fuse, parse_plan
 from qis.domain.errors import InvalidInput
 from qis.domain.fusion.coherence import Identity, Span, around, object_of, parse_identities
 from qis.domain.fusion.items import Claimed, Item, Verdict
-from qis.domain.fusion.memory import Memory
+from qis.domain.fusion.memory import Chosen, Memory, Panel
 from qis.domain.fusion.methods import Settings
+from qis.domain.fusion.semantics import Semantics
 
 CHANGE = Identity("change", "percent-change", ("last", "previous"))
 CARRIED = Identity("previous", "previous", ("last",))
@@ -192,3 +194,50 @@ def test_identities_are_data_of_a_rule() -> None:
 def test_identities_that_are_none_are_refused(given_: object, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         parse_identities(given_, "identities")
+
+
+def found(values: Sequence[Mapping[str, float]], objects: int = 3) -> dict[str, tuple[int, int]]:
+    """Identities that are proposed for objects with given values, snap by snap."""
+    semantics = Semantics()
+    for at, snap in enumerate(values):
+        kinds = {f"x{at % objects}.{kind}": (kind, value) for kind, value in snap.items()}
+        for series, (kind, value) in kinds.items():
+            panel = Panel(series, kind, ["a", "b"], [value, value], [2, 2])
+            semantics.note(panel, Chosen(value, [True, True], True, ["a", "b"]))
+    proposed = [p for p in semantics.proposals({}) if p.what == "identity"]
+    assert all(p.sources == () for p in proposed)
+    return {p.detail: (p.cases, p.occasions) for p in proposed}
+
+
+def walks(rng: random.Random, many: int, objects: int = 3) -> list[dict[str, float]]:
+    """High, low and their distance of several objects in turn."""
+    level = [20.0, 50.0, 90.0]
+    snaps = []
+    for at in range(many):
+        level[at % objects] *= 1 + rng.gauss(0, 0.02)
+        low = round(level[at % objects], 2)
+        high = round(low + rng.uniform(1, 5), 2)
+        snaps.append({"high": high, "low": low, "range": round(high - low, 2)})
+    return snaps
+
+
+def test_attributes_that_hang_together_are_found() -> None:
+    snaps = walks(random.Random(1), 60)
+    assert found(snaps) == {"low = difference(high, range)": (60, 60)}
+
+
+def test_attributes_that_do_not_are_not() -> None:
+    rng = random.Random(2)
+    snaps = [{**s, "range": round(rng.uniform(1, 5), 2)} for s in walks(rng, 60)]
+    assert found(snaps) == {}
+
+
+def test_what_holds_for_other_objects_as_well_is_chance() -> None:
+    constant = [{"high": 30.0, "low": 20.0, "range": 10.0}] * 60
+    assert found(constant) == {}
+
+
+def test_few_cases_are_no_evidence_and_many_attributes_are_not_searched() -> None:
+    assert found(walks(random.Random(1), 19)) == {}
+    wide = [{**s, **{f"k{i}": float(i) for i in range(6)}} for s in walks(random.Random(1), 60)]
+    assert found(wide) == {}

@@ -8,7 +8,9 @@ each kind of series, this counts
 - ``sign``: negative values given as positive ones;
 - ``lag``, ``lead``: where the value turned, claims that moved as it had moved one snap before, or moves one
   snap after, rather than as it does;
-- ``convention``: sources that are off together and say the same, but are no copies of each other otherwise.
+- ``convention``: sources that are off together and say the same, but are no copies of each other otherwise;
+- ``identity``: attributes of one object of which the decided values hang together (see ``coherence``), while
+  those of different objects do not. Cases in which it would be trivial, as a change of nothing, do not count.
 
 A person decides what it means. Nothing here changes a claim or a vote.
 """
@@ -17,10 +19,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, permutations
 from typing import Any, NamedTuple
 
+from qis.domain.fusion.coherence import PREVIOUS, Identity, Span, around, object_of
 from qis.domain.fusion.memory import Chosen, Panel, components
 
 FAR = 0.05
@@ -33,8 +36,14 @@ ALWAYS = 0.9
 """Share where a convention leaves no choice, as with a sign that is never given."""
 
 
+MOST_KINDS = 8
+"""Attributes of one object beyond which identities are not looked for: it takes the cube of their number."""
+BY_CHANCE = 0.1
+"""Share of pairs of different objects on which an identity may hold."""
+
+
 class Proposal(NamedTuple):
-    """What a source seems to mean, and how often."""
+    """What a source seems to mean, and how often; an identity is of no source."""
 
     kind: str
     sources: tuple[str, ...]
@@ -61,6 +70,73 @@ def _sign(move: float) -> int:
     return (move > 0) - (move < 0)
 
 
+class Identities:
+    """How often attributes of one object hang together, for every identity that there could be."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, dict[str, float]] = {}
+        """Of each object the decided values by kind, as far as they have come in."""
+        self._then: dict[str, dict[str, float]] = {}
+        self._places: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        self._stranger: dict[str, float] = {}
+        """Values of the object before, as a test of chance."""
+        self._counts: defaultdict[Identity, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        """Occasions and cases, of one object, and with the value of another."""
+
+    def note(self, panel: Panel, value: float) -> None:
+        """Take up a decided value. The same kind again is the next snap of an object."""
+        name = object_of(panel.series, panel.kind)
+        if panel.kind in self._now.get(name, ()):
+            self._close(name)
+        self._now.setdefault(name, {})[panel.kind] = value
+        self._places[panel.kind].update(panel.places)
+
+    def proposals(self) -> Iterator[Proposal]:
+        """The identities that hold nearly always, and not by chance."""
+        for name in sorted(self._now):
+            self._close(name)
+        for identity, (occasions, cases, trials, by_chance) in sorted(self._counts.items()):
+            if cases >= CASES and cases >= ALWAYS * occasions and by_chance <= BY_CHANCE * trials:
+                yield Proposal(identity.kind, (), "identity", identity.text, cases, occasions)
+
+    def _close(self, name: str) -> None:
+        """Count an object's snap."""
+        now = self._now.pop(name)
+        then, self._then[name] = self._then.get(name, {}), now
+        if 1 < len(now) <= MOST_KINDS:
+            for identity, of in _candidates(now, then):
+                counts = self._counts[identity]
+                spans = [self._span(kind, value) for kind, value in zip(identity.of, of, strict=True)]
+                for at, values in ((0, now), (2, self._stranger)):
+                    if identity.kind in values:
+                        holds = identity.holds(self._span(identity.kind, values[identity.kind]), spans)
+                        counts[at] += holds is not None
+                        counts[at + 1] += holds is True
+            self._stranger = now
+
+    def _span(self, kind: str, value: float) -> Span:
+        counts = self._places[kind]
+        return around(value, max(counts, key=lambda p: (counts[p], p)))
+
+
+def _candidates(
+    now: Mapping[str, float], then: Mapping[str, float]
+) -> Iterator[tuple[Identity, Sequence[float]]]:
+    """The identities that there could be, with the values of what they are of, where they are not trivial."""
+    for a, b in permutations(sorted(now), 2):
+        moved = a in then and b in then and then[a] != now[a] and then[b] != now[b]
+        if moved:
+            yield Identity(a, PREVIOUS, (b,)), (then[b],)
+    for a, b, c in permutations(sorted(now), 3):
+        x, y, z = now[a], now[b], now[c]
+        if x and y and z:
+            yield Identity(a, "percent-change", (b, c)), (y, z)
+            if a < c:  # else the same once more, from the other side
+                yield Identity(a, "difference", (b, c)), (y, z)
+            if b < c and abs(y) != 1 and abs(z) != 1:
+                yield Identity(a, "product", (b, c)), (y, z)
+
+
 class Semantics:
     """What was counted. Give it every decided panel, snap by snap in order of time."""
 
@@ -74,6 +150,7 @@ class Semantics:
         self._off: Counter[tuple[str, str]] = Counter()
         self._together: Counter[tuple[str, str, str]] = Counter()
         self._last: dict[str, _Past] = {}
+        self._identities = Identities()
 
     def note(self, panel: Panel, chosen: Chosen) -> None:
         """Count one decided panel; one with a single voice says nothing."""
@@ -83,6 +160,7 @@ class Semantics:
                 self._note_ratio((panel.kind, source), value, chosen.value)
             if chosen.exact:
                 self._note_off(panel, chosen)
+        self._identities.note(panel, chosen.value)
         last = self._last.get(panel.series)
         now = chosen.value
         self._last[panel.series] = (
@@ -132,6 +210,7 @@ class Semantics:
             yield from self._of_ratio(kind, source, claims)
             yield from self._of_time(kind, source)
         yield from self._of_conventions(copies)
+        yield from self._identities.proposals()
 
     def _of_conventions(self, copies: Mapping[str, str]) -> Iterator[Proposal]:
         """Sources linked by pairs are one convention; its evidence is that of its weakest link."""
