@@ -101,6 +101,8 @@ def _limits(settings: Settings) -> Iterator[str]:
         yield f"| into stream `{stream}` | {takes} | `streams.{stream}` |"
     api = settings.api
     yield f"| requests | {api.rate_per_second:,} a second, {api.burst:,} at once | `api` |"
+    push = settings.push
+    yield f"| push messages | {push.rate_per_second:,} a second, {push.burst:,} at once | `push` |"
     for name, function in sorted(settings.functions.items()):
         yield (
             f"| `{name}` | {function.reserved_concurrency} at once, {function.timeout_seconds} s, "

@@ -73,6 +73,7 @@ _USES = {
     "events:PutEvents": "publishes",
     "s3:PutObject": "writes",
     "rds-db:connect": "signs in",
+    "execute-api:ManageConnections": "pushes",
 }
 """Rights of functions that are arrows to what they name."""
 
@@ -153,6 +154,9 @@ _ENDS: dict[str, tuple[tuple[str, tuple[End, End]], ...]] = {
         ("rule", (lambda _, p: p.get("EventBusName"), lambda _, p: [t["Arn"] for t in p["Targets"]])),
     ),
     "AWS::ApiGateway::RestApi": (("routes", (lambda i, _: i, lambda _, p: p.get("Body"))),),
+    "AWS::ApiGatewayV2::Integration": (
+        ("routes", (lambda _, p: p["ApiId"], lambda _, p: p["IntegrationUri"])),
+    ),
     "AWS::CloudFront::Distribution": (
         ("origin", (lambda i, _: i, lambda _, p: p["DistributionConfig"]["Origins"])),
         ("guards", (lambda _, p: p["DistributionConfig"].get("WebACLId"), lambda i, _: i)),

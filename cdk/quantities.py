@@ -158,6 +158,8 @@ def _function(p: Properties) -> Iterator[Item]:
             "Lambda", "relay, always two", "lambda.gb-second", round(gb_seconds), "functions.relay.memory_mb"
         )
         yield Item("Lambda", "relay, each minute", "lambda.request", HOURS * 60, "functions.relay")
+    if name == "realtime":
+        yield Item("Lambda", "realtime, each minute", "lambda.request", HOURS * 60, "functions.realtime")
     if p.get("SnapStart"):
         yield Item(
             "Lambda",

@@ -18,18 +18,19 @@ from typing import Any, TypeVar
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from local import identity, resources, template
 from local.alarms import MINUTE, AlarmWatch, announce
 from local.aws import ACCOUNT, AwsServer
-from local.gateway import Gateway, application
+from local.gateway import STAGE, Gateway, application
 from local.kinesis import AwsCalls, AwsRefusal
 from local.poller import Checkpoints, ShardPoller
 from local.postgres import OWNER, PostgresServer
 from local.processes import listener
 from local.runtime import Answer, Function
 from local.scheduler import Scheduler
+from local.sockets import MAX_MESSAGE, WebSocketApi
 from local.state import LOCK_FILE, STATE_FILE
 from local.template import TEMPLATE, Wiring
 from local.valkey import ValkeyServer
@@ -212,6 +213,7 @@ class _Twin:
             "DatabasePort": str(self._postgres.port),
             "CacheUrl": self._valkey.url,
             "JwksUrl": f"http://127.0.0.1:{self._port}/.well-known/jwks.json",
+            "PushEndpoint": f"http://127.0.0.1:{self._port}/{STAGE}",
         }
         return template.read(self._template, parameters, self._aws.url)
 
@@ -245,10 +247,15 @@ class _Twin:
 
     async def _start_gateway(self, wiring: Wiring) -> None:
         keys = identity.key_set(self._dir)
-        shown = [
+        shown: list[BaseRoute] = [
             Route("/_local/pipeline", self._pipeline, methods=["GET"]),
             Route("/_local/alarms", self._alarm_states, methods=["GET"]),
         ]
+        if wiring.push_stage is not None:
+            push = WebSocketApi(wiring.push_stage, wiring.push_routes, self._invoke)
+            managed = f"/{wiring.push_stage}/@connections/{{connection_id:path}}"
+            shown.append(WebSocketRoute(f"/{wiring.push_stage}", push.session))
+            shown.append(Route(managed, push.manage, methods=["DELETE", "GET", "POST"]))
         gateway = Gateway(wiring.routes, self._invoke, wiring.gateway_responses)
         app = application(gateway, keys, shown)
         config = uvicorn.Config(
@@ -257,6 +264,9 @@ class _Twin:
             lifespan="off",
             access_log=False,
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE,
+            ws_ping_interval=None,  # nor does API Gateway
         )
         self._server = _Server(config)
         serving = self._background(self._server.serve([self._listener]))
@@ -343,6 +353,7 @@ class _Twin:
             "port": self._port,
             "data_dir": str(self._dir),
             "api": f"http://127.0.0.1:{self._port}",
+            "push": f"ws://127.0.0.1:{self._port}/{wiring.push_stage}" if wiring.push_stage else None,
             "aws": self._aws.url,
             "postgres": self._postgres.dsn_of(next(iter(_databases(wiring)), "postgres")),
             "valkey": self._valkey.url,
@@ -401,7 +412,7 @@ class _Twin:
 def _invoked(wiring: Wiring) -> set[str]:
     """Functions that something calls here: ``migrate`` is a step of deployments, done by the supervisor."""
     sources = {s.function for s in wiring.sources} | {s.function for s in wiring.schedules}
-    return sources | {r.function for r in wiring.routes}
+    return sources | {r.function for r in wiring.routes} | set(wiring.push_routes.values())
 
 
 def _by_short_name(names: Iterable[str]) -> dict[str, str]:

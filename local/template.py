@@ -22,6 +22,7 @@ KNOWN_BUT_NOT_MADE = frozenset(
         "AWS::ApiGateway::Account",
         "AWS::ApiGateway::Deployment",
         "AWS::ApiGateway::Stage",
+        "AWS::ApiGatewayV2::Api",
         "AWS::CDK::Metadata",
         "AWS::IAM::ManagedPolicy",
         "AWS::IAM::Policy",
@@ -98,6 +99,10 @@ class Wiring:
     """Properties of the alarms."""
     gateway_responses: Mapping[str, Any]
     """How the gateway words its own answers, by their names in API Gateway."""
+    push_stage: str | None
+    """Stage of the WebSocket API, where there is one."""
+    push_routes: Mapping[str, str]
+    """Its routes, each with its function."""
 
 
 class _Resolver:
@@ -225,6 +230,7 @@ def read(template: Mapping[str, Any], parameters: Mapping[str, str], endpoint: s
         for _, p in of("AWS::Lambda::Function")
     }
     rules = [p for _, p in of("AWS::Events::Rule") if p.get("State", "ENABLED") == "ENABLED"]
+    integrations = {i: _name(_invoked(p["IntegrationUri"])) for i, p in of("AWS::ApiGatewayV2::Integration")}
     apis = [p["Body"] for _, p in of("AWS::ApiGateway::RestApi")]
     return Wiring(
         streams={p["Name"]: int(p.get("ShardCount", 1)) for _, p in of("AWS::Kinesis::Stream")},
@@ -245,12 +251,20 @@ def read(template: Mapping[str, Any], parameters: Mapping[str, str], endpoint: s
         routes=[r for body in apis for r in _routes(body)],
         alarms=[p for _, p in of("AWS::CloudWatch::Alarm")],
         gateway_responses={k: v for body in apis for k, v in body.get(_GATEWAY_RESPONSES, {}).items()},
+        push_stage=next((p["StageName"] for _, p in of("AWS::ApiGatewayV2::Stage")), None),
+        push_routes={
+            p["RouteKey"]: integrations[p["Target"].removeprefix("integrations/")]
+            for _, p in of("AWS::ApiGatewayV2::Route")
+        },
     )
 
 
 _GATEWAY_RESPONSES = "x-amazon-apigateway-gateway-responses"
 _MADE = (
     "AWS::ApiGateway::RestApi",
+    "AWS::ApiGatewayV2::Integration",
+    "AWS::ApiGatewayV2::Route",
+    "AWS::ApiGatewayV2::Stage",
     "AWS::CloudWatch::Alarm",
     "AWS::Events::EventBus",
     "AWS::Events::Rule",
@@ -349,6 +363,10 @@ def _routes(body: Mapping[str, Any]) -> list[Route]:
                 operation.get("x-amazon-apigateway-integration") if isinstance(operation, dict) else None
             )
             if integration is not None:
-                arn = integration["uri"].split("/functions/", 1)[1].removesuffix("/invocations")
-                routes.append(Route(method.upper(), resource, _name(arn)))
+                routes.append(Route(method.upper(), resource, _name(_invoked(integration["uri"]))))
     return routes
+
+
+def _invoked(uri: str) -> str:
+    """The function that an integration invokes."""
+    return uri.split("/functions/", 1)[1].removesuffix("/invocations")

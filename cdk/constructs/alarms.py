@@ -16,6 +16,7 @@ from constructs import Construct
 from cdk.constructs.events import TOLD, detail_types
 from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import House, acknowledge
+from cdk.constructs.push import PushApi
 
 NAMESPACE = "QIS"
 LOWEST_SCORE = 0.95
@@ -24,6 +25,8 @@ INGEST_P95_MS = 200
 ARRIVAL_P95_MS = INGEST_P95_MS + 1_000
 """The same from arrival: Lambda polls a shard once a second, so a record may have waited that long."""
 RECONCILE_ERRORS = 0.01
+PUSH_P95_MS = 5_000
+"""The relay's hop, the second for which Lambda may leave a shard, and a few hundred connections to tell."""
 _MINUTE = Duration.minutes(1)
 _FIVE_MINUTES = Duration.minutes(5)
 
@@ -115,6 +118,26 @@ class Alarms(Construct):
             what="The backbone is behind the event log",
             runbook="follower-lag",
             periods=3,
+        )
+
+    def push(self, api: PushApi) -> None:
+        """Messages of consumers that API Gateway could not hand to the function; and how old values are when
+        they are pushed, for two periods of five minutes."""
+        self.alarm(
+            "push-failing",
+            api.metric("IntegrationError", period=_MINUTE, statistic="Sum"),
+            above=0,
+            what="Messages to the push channel are not answered",
+            runbook="push",
+            periods=3,
+        )
+        self.alarm(
+            "push-slow",
+            our_metric("realtime", "PushLatency", statistic="p95", period=_FIVE_MINUTES),
+            above=PUSH_P95_MS,
+            what=f"Values are pushed more than {PUSH_P95_MS} ms after they were published (p95)",
+            runbook="push",
+            periods=2,
         )
 
     def quality(self) -> None:

@@ -13,6 +13,7 @@ from cdk.environments.traffic import (
     Function,
     Identity,
     Network,
+    Push,
     Queues,
     Secrets,
     Stream,
@@ -40,6 +41,7 @@ def settings() -> Settings:
             "publish": Function(memory_mb=512, timeout_seconds=60, reserved_concurrency=2),
             "quality": Function(memory_mb=1024, timeout_seconds=120, reserved_concurrency=2),
             "query": Function(memory_mb=1024, timeout_seconds=29, reserved_concurrency=10),
+            "realtime": Function(memory_mb=512, timeout_seconds=29, reserved_concurrency=5),
             "relay": Function(memory_mb=512, timeout_seconds=120, reserved_concurrency=2),
             "migrate": Function(memory_mb=512, timeout_seconds=900, reserved_concurrency=1),
         },
@@ -53,6 +55,7 @@ def settings() -> Settings:
             "reconcile": backbone.model_copy(update={"window_seconds": 0}),
             "publish": backbone.model_copy(update={"batch_size": 500, "window_seconds": 0}),
             "quality": backbone,
+            "realtime": backbone.model_copy(update={"window_seconds": 0}),
         },
         queues=Queues(retention_days=14, visibility_seconds=60),
         bus=Bus(archive_days=7, subscribers=(), schemas=False),
@@ -66,6 +69,7 @@ def settings() -> Settings:
             rejected_days=30,
         ),
         api=Api(rate_per_second=100, burst=200, plans={}, domain=None),
+        push=Push(rate_per_second=100, burst=100, domain=None),
         alarms=Alarms(
             notify=True, iterator_age_seconds=300, follower_lag_seconds=60, consumer_age_seconds=86_400
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cdk.environments.operations import Alarms
 from cdk.environments.settings import Settings
 from cdk.environments.stores import Bucket, Rollups
-from cdk.environments.traffic import Api, EventSource, Function, Queues, Stream
+from cdk.environments.traffic import Api, EventSource, Function, Push, Queues, Stream
 
 
 def settings() -> Settings:
@@ -29,6 +29,7 @@ def settings() -> Settings:
             "publish": Function(memory_mb=256, timeout_seconds=60, reserved_concurrency=1),
             "quality": Function(memory_mb=512, timeout_seconds=60, reserved_concurrency=1),
             "query": Function(memory_mb=512, timeout_seconds=29, reserved_concurrency=2),
+            "realtime": Function(memory_mb=512, timeout_seconds=29, reserved_concurrency=2),
             "relay": Function(memory_mb=256, timeout_seconds=120, reserved_concurrency=2),
             "migrate": Function(memory_mb=256, timeout_seconds=300, reserved_concurrency=1),
         },
@@ -42,12 +43,14 @@ def settings() -> Settings:
             "reconcile": backbone,
             "publish": backbone,
             "quality": backbone,
+            "realtime": backbone,
         },
         queues=Queues(retention_days=14, visibility_seconds=60),
         bus=None,
         bucket=Bucket(name_has_account=False, access_logs=False, noncurrent_days=30),
         lake=None,
         api=Api(rate_per_second=1000, burst=500, plans={}, domain=None),
+        push=Push(rate_per_second=1000, burst=500, domain=None),
         alarms=Alarms(
             notify=False, iterator_age_seconds=60, follower_lag_seconds=30, consumer_age_seconds=86_400
         ),

@@ -28,6 +28,7 @@ from cdk.environments.traffic import (
     Identity,
     Network,
     Plan,
+    Push,
     Queues,
     Release,
     Secrets,
@@ -57,6 +58,7 @@ def settings() -> Settings:
             "publish": Function(memory_mb=1024, timeout_seconds=60, reserved_concurrency=60),
             "quality": Function(memory_mb=1769, timeout_seconds=120, reserved_concurrency=60),
             "query": Function(memory_mb=1769, timeout_seconds=29, reserved_concurrency=800, snap_start=True),
+            "realtime": Function(memory_mb=1024, timeout_seconds=29, reserved_concurrency=60),
             "relay": Function(memory_mb=1769, timeout_seconds=120, reserved_concurrency=2),
             "migrate": Function(memory_mb=1024, timeout_seconds=900, reserved_concurrency=1),
         },
@@ -67,7 +69,7 @@ def settings() -> Settings:
             "alerts": Stream(shards=2, retention_hours=24),
             "audit": Stream(shards=5, retention_hours=168),
         },
-        event_sources=dict.fromkeys(("ingest", "reconcile", "publish", "quality"), backbone),
+        event_sources=dict.fromkeys(("ingest", "reconcile", "publish", "quality", "realtime"), backbone),
         queues=Queues(retention_days=14, visibility_seconds=60),
         bus=Bus(archive_days=90, subscribers=(), schemas=True),
         bucket=Bucket(name_has_account=True, access_logs=True, noncurrent_days=90),
@@ -88,6 +90,7 @@ def settings() -> Settings:
             },
             domain="api.data.qis.example",
         ),
+        push=Push(rate_per_second=1000, burst=1000, domain="push.data.qis.example"),
         alarms=Alarms(
             notify=True, iterator_age_seconds=30, follower_lag_seconds=5, consumer_age_seconds=86_400
         ),

@@ -43,6 +43,7 @@ from cdk.environments.traffic import (
     Identity,
     Kafka,
     Network,
+    Push,
     Queues,
     Release,
     Secrets,
@@ -88,6 +89,7 @@ class Settings(Model):
     bucket: Bucket
     lake: Lake | None
     api: Api
+    push: Push
     alarms: Alarms
     encryption: Encryption | None
     network: Network | None
@@ -200,8 +202,9 @@ class Settings(Model):
                 "functions.relay: started each minute, it needs a timeout of 90 s or more and a reserved "
                 "concurrency of 2 or more, so that one is always active and the next one waits"
             )
-        if self.functions["query"].timeout_seconds > 29:
-            raise ValueError("functions.query.timeout_seconds: API Gateway waits 29 s at most")
+        for name in ("query", "realtime"):
+            if self.functions[name].timeout_seconds > 29:
+                raise ValueError(f"functions.{name}.timeout_seconds: API Gateway waits 29 s at most")
         reserved = sum(function.reserved_concurrency for function in self.functions.values())
         if reserved > self.account_concurrency - 100:
             raise ValueError(

@@ -22,6 +22,7 @@ from cdk.environments.traffic import (
     Identity,
     Network,
     Plan,
+    Push,
     Queues,
     Release,
     Secrets,
@@ -50,6 +51,7 @@ def settings() -> Settings:
             "publish": Function(memory_mb=512, timeout_seconds=60, reserved_concurrency=5),
             "quality": Function(memory_mb=1024, timeout_seconds=120, reserved_concurrency=5),
             "query": Function(memory_mb=1024, timeout_seconds=29, reserved_concurrency=20, snap_start=True),
+            "realtime": Function(memory_mb=512, timeout_seconds=29, reserved_concurrency=10),
             "relay": Function(memory_mb=512, timeout_seconds=120, reserved_concurrency=2),
             "migrate": Function(memory_mb=512, timeout_seconds=900, reserved_concurrency=1),
         },
@@ -60,7 +62,7 @@ def settings() -> Settings:
             "alerts": Stream(shards=1, retention_hours=24),
             "audit": Stream(shards=1, retention_hours=24),
         },
-        event_sources=dict.fromkeys(("ingest", "reconcile", "publish", "quality"), backbone),
+        event_sources=dict.fromkeys(("ingest", "reconcile", "publish", "quality", "realtime"), backbone),
         queues=Queues(retention_days=14, visibility_seconds=60),
         bus=Bus(archive_days=14, subscribers=(), schemas=True),
         bucket=Bucket(name_has_account=True, access_logs=True, noncurrent_days=30),
@@ -78,6 +80,7 @@ def settings() -> Settings:
             plans={"standard": Plan(rate_per_second=100, burst=200, requests_per_day=1_000_000)},
             domain=None,
         ),
+        push=Push(rate_per_second=200, burst=200, domain=None),
         alarms=Alarms(
             notify=True, iterator_age_seconds=60, follower_lag_seconds=30, consumer_age_seconds=86_400
         ),

@@ -17,6 +17,7 @@ STREAM_OF_SOURCE: dict[str, StreamName] = {
     "reconcile": "events",
     "publish": "events",
     "quality": "events",
+    "realtime": "events",
 }
 """Which stream each stream-driven function reads."""
 
@@ -141,6 +142,15 @@ class Api(Model):
             if plan.rate_per_second > self.rate_per_second or plan.burst > self.burst:
                 raise ValueError(f"plans.{name}: asks for more than the API as a whole gives")
         return self
+
+
+class Push(Model):
+    """Limits of the WebSocket API, messages and new connections together; beyond them a caller is refused."""
+
+    rate_per_second: Annotated[int, Field(ge=1, le=10_000)]
+    burst: Annotated[int, Field(ge=1, le=5_000)]
+    domain: Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9-]+)+$")] | None
+    """Custom domain; its certificate is a parameter of the deployment."""
 
 
 class Identity(Model):

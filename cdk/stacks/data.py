@@ -40,6 +40,8 @@ class Endpoints:
     jwks_url: str
     token_issuer: str
     token_audience: str
+    push_endpoint: str | None
+    """Where connections of the WebSocket API are managed; ``None``: the API itself knows."""
     app_user_arn: str | None
     """What a function may connect to the database as; none where no sign-in is checked."""
     shared_app_user_arn: str | None
@@ -86,6 +88,9 @@ class Data(Construct):
             jwks_url=_parameter(self, "JwksUrl", "Address of the key set that signs local tokens"),
             token_issuer="https://qis.local",  # noqa: S106 -- a name, not a secret
             token_audience="qis-api",  # noqa: S106 -- a name, not a secret
+            push_endpoint=_parameter(
+                self, "PushEndpoint", "Where connections of the push channel are managed"
+            ),
             app_user_arn=None,
             shared_app_user_arn=None,
             migrate_user_arn=None,
@@ -121,6 +126,7 @@ class Data(Construct):
             jwks_url=identity.jwks_url,
             token_issuer=identity.issuer,
             token_audience=identity.audience,
+            push_endpoint=None,
             app_user_arn=database.user_arn(FUNCTION_USER),
             shared_app_user_arn=database.shared_user_arn(FUNCTION_USER),
             migrate_user_arn=database.user_arn(MIGRATE_USER),

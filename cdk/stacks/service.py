@@ -17,8 +17,10 @@ from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, NAME
 from cdk.constructs.events import CONSUMERS, TOLD
 from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import acknowledge, finding
+from cdk.constructs.push import PushApi
 from cdk.constructs.release import Releases
 from cdk.stacks.data import Data
+from qis.application.push import PUSHED
 from qis.domain.events import (
     DATA_INGESTED,
     DATA_PUBLISHED,
@@ -44,6 +46,7 @@ class Service(Construct):
             self._layer("LayerCore", code.core, "the library qis"),
             self._layer("LayerDependencies", code.dependencies, "packages of all functions"),
         ]
+        self.push = PushApi(self, "Push", house=data.house)
         self.functions = self._functions()
         self._grants()
         self._event_sources()
@@ -56,6 +59,7 @@ class Service(Construct):
             functions=self.functions,
             user_pool_arn=data.user_pool_arn,
         )
+        self.push.connect(self.functions["realtime"], rest=self.api.rest)
         self.alarms = self._alarms()
         # A second region's database takes no changes before a failover; it has the schema of the first.
         if not data.house.settings.embedded and data.house.settings.active:
@@ -109,7 +113,13 @@ class Service(Construct):
                 "cache_group": data.house.name("hot") if data.caches else "",
                 "cache_user": data.caches.user if data.caches else "",
             },
-            # These two hold a session, which a proxy would have to pin.
+            # These hold a session, which a proxy would have to pin.
+            "realtime": store
+            | tokens
+            | {
+                "database_host": at.database_host,
+                "push_endpoint": at.push_endpoint or self.push.endpoint,
+            },
             "relay": store
             | {"database_host": at.database_host, "events_stream": data.streams.events.stream_name},
             "migrate": store
@@ -141,7 +151,8 @@ class Service(Construct):
         if at.app_user_arn and at.shared_app_user_arn and at.migrate_user_arn:
             for name in ("ingest", "reconcile", "quality", "query"):
                 functions[name].allow(["rds-db:connect"], at.shared_app_user_arn)
-            functions["relay"].allow(["rds-db:connect"], at.app_user_arn)
+            for name in ("relay", "realtime"):
+                functions[name].allow(["rds-db:connect"], at.app_user_arn)
             functions["migrate"].allow(["rds-db:connect"], at.migrate_user_arn)
         if data.caches:
             functions["query"].allow(["elasticache:Connect"], *data.caches.connect_arns("hot"))
@@ -176,6 +187,7 @@ class Service(Construct):
                 QUALITY_ISSUE_RESOLVED,
                 QUALITY_REJECTED,
             ),
+            "realtime": PUSHED,
         }
         for name, wanted in types.items():
             self.functions[name].read_from(
@@ -189,6 +201,9 @@ class Service(Construct):
         failed = self._data.events.bus_dlq
         self.functions["quality"].run_each(
             Duration.minutes(1), description="What is due about issues, scores and windows", failed=failed
+        )
+        self.functions["realtime"].run_each(
+            Duration.minutes(1), description="Heartbeats, and the end of connections", failed=failed
         )
         self.functions["relay"].run_each(
             Duration.minutes(1), description="Keep the event log flowing to its stream", failed=failed
@@ -211,6 +226,7 @@ class Service(Construct):
         for name in self._data.house.settings.event_sources:
             alarms.iterator_age(self.functions[name])
         alarms.event_log()
+        alarms.push(self.push)
         alarms.quality()
         alarms.pipeline(self.functions["reconcile"].function)
         alarms.tell_of_issues(events.bus, events.bus_dlq)
@@ -225,5 +241,5 @@ class Service(Construct):
             "MigrateNow",
             handler=self.functions["migrate"].function,
             timeout=Duration.seconds(self._data.house.settings.functions["migrate"].timeout_seconds),
-            execute_before=[*others, api],
+            execute_before=[*others, api, self.push],
         )

@@ -34,6 +34,7 @@ SOME_RESOURCES: dict[str, str] = {
     "es:ESHttpGet": "paths inside one domain, for its administrator",
     "es:ESHttpPost": "paths inside one domain, for its administrator",
     "es:ESHttpPut": "paths inside one domain, for its administrator",
+    "execute-api:ManageConnections": "connections of one API, opened after the policy was written",
     "kms:Encrypt": "the key of the second region, known by the alias that the condition asks for",
     "s3:AbortMultipartUpload": "an export has no name before it is written",
     "s3:GetObject": "people read the lake, object by object",

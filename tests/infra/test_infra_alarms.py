@@ -19,7 +19,7 @@ RUNBOOKS = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 OURS = "QIS"
 
 AWS_METRICS: dict[str, frozenset[str]] = {
-    "AWS/ApiGateway": frozenset({"5XXError", "Count"}),
+    "AWS/ApiGateway": frozenset({"5XXError", "Count", "IntegrationError"}),
     "AWS/Backup": frozenset({"NumberOfBackupJobsFailed", "NumberOfRestoreJobsFailed"}),
     "AWS/Kinesis": frozenset({"WriteProvisionedThroughputExceeded"}),
     "AWS/Lambda": frozenset({"Errors", "Invocations", "IteratorAge", "Throttles"}),
@@ -39,9 +39,11 @@ NOT_WATCHED: dict[str, str] = {
     "Answers4xx": "the caller's mistakes",
     "Answers5xx": "API Gateway counts the same",
     "ClaimsReconciled": "how much was done",
+    "ConnectionsDropped": "consumers come and go; who does not keep up comes back with its cursor",
     "EventsPublished": "how much was done",
     "EventsRefused": "tried again by its batch; what stays refused is a dead letter, which has an alarm",
     "EventsRelayed": "how much was done",
+    "MessagesPushed": "how much was done",
     "QualityAnomalies": "the score beside it raises the alarm",
     "QualityFindings": "findings are work for people in the exception queue, not for operations",
     "EventsScored": "how much was done",
@@ -52,6 +54,7 @@ NOT_WATCHED: dict[str, str] = {
     "RecordsRedelivered": "how much was done",
     "RecordsRejected": "each is a dead letter, which has an alarm",
     "ValuesDecided": "how much was done",
+    "ValuesPushed": "how much was done",
 }
 """Metrics of ours that raise no alarm, and why."""
 

@@ -60,7 +60,7 @@ def test_api_gateway_may_invoke_just_what_answers(environment: Environment) -> N
         for logical_id, permission in environment.of_type("AWS::Lambda::Permission")
         if permission["Properties"]["Principal"] == "apigateway.amazonaws.com"
     ]
-    assert sorted(re.findall("Service([A-Z][a-z]+)", " ".join(allowed))) == ["Ingest", "Query"]
+    assert sorted(re.findall("Service([A-Z][a-z]+)", " ".join(allowed))) == ["Ingest", "Query", "Realtime"]
 
 
 def test_api_gateway_asks_for_the_scopes_of_the_document(

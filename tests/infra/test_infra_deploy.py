@@ -157,6 +157,7 @@ def deployment(
     work = tmp_path_factory.mktemp("deployment")
     made = Deployment(server, synthesise(work), work)
     given = {"DatabaseHost": "127.0.0.1", "DatabasePort": store.server.port, "CacheUrl": "", "JwksUrl": "-"}
+    given |= {"PushEndpoint": "http://127.0.0.1:1/live"}
     parameters = [f"--parameters={name}={value}" for name, value in given.items()]
     try:
         server.start()
@@ -220,11 +221,13 @@ BY_LAMBDA: Mapping[str, set[tuple[str, str]]] = {
     "ingest": {(action, "ingest") for action in READS},
     **{
         name: {*((action, "events") for action in READS), ("SendMessage", "events-dlq")}
-        for name in ("reconcile", "publish", "quality")
+        for name in ("reconcile", "publish", "quality", "realtime")
     },
     "relay": {("SendMessage", "bus-dlq")},
 }
-BY_SCHEDULE: Mapping[str, set[tuple[str, str]]] = {"quality": {("SendMessage", "bus-dlq")}}
+BY_SCHEDULE: Mapping[str, set[tuple[str, str]]] = {
+    name: {("SendMessage", "bus-dlq")} for name in ("quality", "realtime")
+}
 BY_CODE: Mapping[str, set[tuple[str, str]]] = {
     "ingest": {("PutObject", "raw"), ("SendMessageBatch", "ingest-dlq")},
     "publish": {("PutEvents", "bus")},

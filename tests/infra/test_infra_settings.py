@@ -85,7 +85,7 @@ def test_the_app_says_which_environments_exist(argv: list[str], capsys: pytest.C
         ("dev", "functions.query.snap_start", True, "functions.query: warm starts are of versions"),
         ("prod", "functions.query.provisioned_concurrency", 5, "does not combine it with snap_start"),
         ("prod", "functions.relay.provisioned_concurrency", 3, "above reserved_concurrency"),
-        ("prod", "account_concurrency", 1000, "functions: reserve a concurrency of 1383 together"),
+        ("prod", "account_concurrency", 1000, "functions: reserve a concurrency of 1443 together"),
         (
             "prod",
             "event_sources.publish.parallelization",

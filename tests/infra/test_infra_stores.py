@@ -327,7 +327,7 @@ def test_another_account_may_make_its_own_rules_for_official_values_only(variant
 def test_a_new_version_takes_over_by_steps_and_an_alarm_takes_it_back(prod: Environment) -> None:
     groups = {g["DeploymentGroupName"]: g for g in properties(prod, "AWS::CodeDeploy::DeploymentGroup")}
     assert set(groups) == {
-        f"qis-prod-{n}" for n in ("ingest", "reconcile", "publish", "quality", "query", "relay")
+        f"qis-prod-{n}" for n in ("ingest", "reconcile", "publish", "quality", "query", "realtime", "relay")
     }
     for name, group in groups.items():
         assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent10Minutes"
@@ -359,7 +359,7 @@ def test_what_people_wait_for_starts_warm(prod: Environment, variant: Environmen
 
 def test_the_second_region_waits_until_it_is_made_active(dr: Environment) -> None:
     sources = properties(dr, "AWS::Lambda::EventSourceMapping")
-    assert [s["Enabled"] for s in sources] == [False] * 4
+    assert [s["Enabled"] for s in sources] == [False] * 5
     schedules = [r for r in properties(dr, "AWS::Events::Rule") if "ScheduleExpression" in r]
     assert [s["State"] for s in schedules] == ["DISABLED"] * len(schedules)
     assert list(dr.of_type("Custom::Trigger")) == []

@@ -25,9 +25,10 @@ def test_each_function_may_do_what_it_needs_and_not_what_others_need(dev: Enviro
     assert {n for n, actions in may.items() if "rds-db:connect" in actions} == set(FUNCTIONS) - {"publish"}
     assert {n for n, actions in may.items() if "events:PutEvents" in actions} == {"publish"}
     assert {n for n, actions in may.items() if "kinesis:PutRecords" in actions} == {"relay"}
-    readers = {"ingest", "reconcile", "publish", "quality"}
+    readers = {"ingest", "reconcile", "publish", "quality", "realtime"}
     assert {n for n, actions in may.items() if "kinesis:GetRecords" in actions} == readers
     assert {n for n, actions in may.items() if "s3:PutObject" in actions} == {"ingest"}
+    assert {n for n, actions in may.items() if "execute-api:ManageConnections" in actions} == {"realtime"}
     assert not any("s3:GetObject" in actions for actions in may.values())
 
 
@@ -169,7 +170,7 @@ def test_functions_are_traced_bounded_and_log_to_their_group(environment: Enviro
 
 def test_every_event_source_gives_up_and_tells(environment: Environment) -> None:
     sources = list(environment.of_type("AWS::Lambda::EventSourceMapping"))
-    assert len(sources) == 4
+    assert len(sources) == 5
     for logical_id, source in sources:
         properties = source["Properties"]
         assert 0 <= properties["MaximumRetryAttempts"] <= 10, logical_id
@@ -182,7 +183,7 @@ def test_every_event_source_gives_up_and_tells(environment: Environment) -> None
 
 def test_every_rule_keeps_what_it_cannot_deliver(environment: Environment) -> None:
     rules = list(environment.of_type("AWS::Events::Rule"))
-    assert len(rules) == (6 if environment.name == "local" else 7)
+    assert len(rules) == (7 if environment.name == "local" else 8)
     for logical_id, rule in rules:
         for target in rule["Properties"]["Targets"]:
             assert "BusDlq" in text(target["DeadLetterConfig"]), logical_id
@@ -191,7 +192,7 @@ def test_every_rule_keeps_what_it_cannot_deliver(environment: Environment) -> No
 
 def test_a_scheduled_run_that_fails_is_kept_and_not_repeated(environment: Environment) -> None:
     configs = list(environment.of_type("AWS::Lambda::EventInvokeConfig"))
-    assert len(configs) == 2
+    assert len(configs) == 3
     for _, config in configs:
         assert config["Properties"]["MaximumRetryAttempts"] == 0
         assert "BusDlq" in text(config["Properties"]["DestinationConfig"]["OnFailure"])
@@ -202,7 +203,7 @@ def test_migrations_run_before_any_other_function_changes(dev: Environment) -> N
     for logical_id, function in dev.of_type("AWS::Lambda::Function"):
         if function["Properties"]["Handler"].startswith("lambdas.") and "Migrate" not in logical_id:
             assert trigger in function["DependsOn"]
-    for types in ("AWS::Lambda::EventSourceMapping", "AWS::ApiGateway::Stage"):
+    for types in ("AWS::Lambda::EventSourceMapping", "AWS::ApiGateway::Stage", "AWS::ApiGatewayV2::Stage"):
         for _, resource in dev.of_type(types):
             assert trigger in resource["DependsOn"]
 
@@ -213,9 +214,21 @@ def test_migrations_run_before_any_other_function_changes(dev: Environment) -> N
 def test_the_local_twin_can_make_everything_in_its_template(environments: dict[str, Environment]) -> None:
     local = environments["local"].templates
     assert list(local) == ["qis-local"]
-    assert set(local["qis-local"]["Parameters"]) == {"DatabaseHost", "DatabasePort", "CacheUrl", "JwksUrl"}
+    given = {"DatabaseHost", "DatabasePort", "CacheUrl", "JwksUrl", "PushEndpoint"}
+    assert set(local["qis-local"]["Parameters"]) == given
     services = {r["Type"].split("::")[1] for r in local["qis-local"]["Resources"].values()}
-    made = {"Kinesis", "Lambda", "SQS", "Events", "S3", "ApiGateway", "Logs", "CloudWatch", "IAM"}
+    made = {
+        "Kinesis",
+        "Lambda",
+        "SQS",
+        "Events",
+        "S3",
+        "ApiGateway",
+        "ApiGatewayV2",
+        "Logs",
+        "CloudWatch",
+        "IAM",
+    }
     assert services == made
 
 

@@ -16,6 +16,7 @@ PARAMETERS = {
     "DatabaseHost": "127.0.0.1",
     "DatabasePort": "5432",
     "JwksUrl": "http://127.0.0.1:2/keys",
+    "PushEndpoint": "http://127.0.0.1:3/live",
 }
 FUNCTION = {
     "Type": "AWS::Lambda::Function",
@@ -111,7 +112,7 @@ def committed() -> template.Wiring:
 def test_the_committed_template_is_understood() -> None:
     wiring = committed()
     functions = {name.removeprefix("qis-local-") for name in wiring.functions}
-    assert functions == {"ingest", "reconcile", "publish", "quality", "query", "relay", "migrate"}
+    assert functions == {"ingest", "reconcile", "publish", "quality", "query", "realtime", "relay", "migrate"}
     assert set(wiring.streams) == {"qis-local-ingest", "qis-local-events"}
     assert {q.removeprefix("qis-local-") for q in wiring.queues} == {
         "consumer-strategy",
@@ -123,13 +124,20 @@ def test_the_committed_template_is_understood() -> None:
         "bus-dlq",
     }
     assert len(wiring.rules) == 4
-    assert {s.function for s in wiring.schedules} == {"qis-local-relay", "qis-local-quality"}
+    assert {s.function for s in wiring.schedules} == {
+        "qis-local-relay",
+        "qis-local-quality",
+        "qis-local-realtime",
+    }
     assert all(route.function in wiring.functions for route in wiring.routes)
+    assert wiring.push_stage == "live"
+    assert {"$connect", "$disconnect", "$default", "subscribe"} <= wiring.push_routes.keys()
+    assert set(wiring.push_routes.values()) == {"qis-local-realtime"}
 
 
 def test_each_event_source_of_the_committed_template_is_complete() -> None:
     sources = {s.function.removeprefix("qis-local-"): s for s in committed().sources}
-    assert set(sources) == {"ingest", "reconcile", "publish", "quality"}
+    assert set(sources) == {"ingest", "reconcile", "publish", "quality", "realtime"}
     for one in sources.values():
         assert one.bisect
         assert one.partial_failures

@@ -81,7 +81,7 @@ class DatabaseEnvironment(Environment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiEnvironment(DatabaseEnvironment):
-    """A function that answers REST requests and so checks bearer tokens."""
+    """A function that answers requests from outside and so checks bearer tokens."""
 
     jwks_url: str
     token_issuer: str
@@ -129,6 +129,14 @@ class PublishEnvironment(Environment):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RealtimeEnvironment(ApiEnvironment):
+    """``realtime``: the WebSocket API, and official values to its connections."""
+
+    push_endpoint: str
+    """Address of the connections' management API: ``https://ID.execute-api.REGION.amazonaws.com/STAGE``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RelayEnvironment(DatabaseEnvironment):
     """``relay``: the log's follower that feeds the backbone stream."""
 
@@ -149,6 +157,7 @@ FUNCTIONS: dict[str, type[Environment]] = {
     "publish": PublishEnvironment,
     "quality": QualityEnvironment,
     "query": QueryEnvironment,
+    "realtime": RealtimeEnvironment,
     "relay": RelayEnvironment,
     "migrate": MigrateEnvironment,
 }

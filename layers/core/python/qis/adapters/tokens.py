@@ -6,7 +6,7 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -128,7 +128,8 @@ class JwtAuthenticator:
         if not isinstance(scope, str):
             _refuse("scope")
         scopes = frozenset(s.removeprefix(SCOPE_PREFIX) for s in scope.split())
-        return expires + LEEWAY, Principal(subject, scopes)
+        until = expires + LEEWAY
+        return until, Principal(subject, scopes, datetime.fromtimestamp(until, UTC))
 
     def _is_for_us(self, claims: Mapping[str, Any]) -> bool:
         audience = claims.get("aud")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from qis.domain.errors import QisError
@@ -35,6 +36,8 @@ class Principal:
 
     subject: str
     scopes: frozenset[str]
+    expires_at: datetime
+    """When the token ends, and with it whatever was opened with it."""
 
 
 class Authenticator(Protocol):

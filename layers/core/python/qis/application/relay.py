@@ -12,9 +12,9 @@ from qis.domain.events import Event
 BATCH = 1000
 
 
-def backbone_record(event: Event) -> tuple[str, bytes]:
-    """Partition key and record of one event: one series stays in order."""
-    body: dict[str, Any] = {
+def backbone_event(event: Event) -> dict[str, Any]:
+    """One event as it travels."""
+    return {
         "event_id": str(event.event_id),
         "type": event.type,
         "type_version": event.type_version,
@@ -28,7 +28,12 @@ def backbone_record(event: Event) -> tuple[str, bytes]:
         "position": event.position.token,
         "data": event.data,
     }
-    return event.reference_data_id or event.stream, json.dumps(body, separators=(",", ":")).encode()
+
+
+def backbone_record(event: Event) -> tuple[str, bytes]:
+    """Partition key and record of one event: one series stays in order."""
+    body = json.dumps(backbone_event(event), separators=(",", ":"))
+    return event.reference_data_id or event.stream, body.encode()
 
 
 def relay_batch(log: FollowerLog, backbone: Backbone, at: datetime, limit: int = BATCH) -> int:

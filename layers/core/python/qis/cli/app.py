@@ -19,6 +19,7 @@ from qis.cli import (
     scores,
     twin,
     values,
+    watching,
 )
 from qis.cli.cost import command as costs
 
@@ -41,6 +42,7 @@ PARTS = (
     detection,
     fusing,
     values,
+    watching,
     scores,
     corrections,
     issues,

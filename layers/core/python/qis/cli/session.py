@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 
@@ -103,6 +104,25 @@ class Session:
         if not bearer:
             raise failure("no-token", "There is no token", "QIS_URL is set and QIS_TOKEN is not")
         return Api(self._environment["QIS_URL"], bearer, key=self._environment.get("QIS_API_KEY"))
+
+    @property
+    def push(self) -> tuple[str, str]:
+        """Address of the push channel of the chosen system and a token for it, made anew in the twin.
+
+        Raises:
+            Failure: as ``api`` does; the address is not safe, or not known.
+        """
+        if not self.remote:
+            from qis.cli.local_twin import token
+
+            self.__dict__.pop("twin", None)  # it may have been started anew
+            return self.twin["push"], token(self.data_dir, "reader", self.subject)
+        url, bearer = self._environment.get("QIS_PUSH_URL"), self._environment.get("QIS_TOKEN")
+        if not url or not bearer:
+            raise failure("no-push", "The push channel is not known", "set QIS_PUSH_URL and QIS_TOKEN")
+        if urlsplit(url).scheme != "wss":
+            raise failure("bad-address", "The address is not safe", f"{url} does not begin with wss://")
+        return url, bearer
 
     @cached_property
     def twin(self) -> Mapping[str, Any]:

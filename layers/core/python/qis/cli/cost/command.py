@@ -29,18 +29,22 @@ def _cost(
     env: Annotated[str, typer.Option("--env", metavar="E", help="The environment.")],
     rate: Annotated[float, typer.Option("--rate", min=0, help="Claims a second, on average.")] = 0,
     queries: Annotated[float, typer.Option("--queries", min=0, help="Queries a second, on average.")] = 0,
+    listeners: Annotated[
+        float, typer.Option("--listeners", min=0, help="Open push connections, on average.")
+    ] = 0,
 ) -> None:
     """Each month's cost of an environment, line by line, from its templates and a dated table of prices.
 
-    Without --rate and --queries: before any traffic. What has no known price is listed and not counted.
+    Without --rate, --queries, --listeners: before any traffic. What has no known price is listed and not
+    counted.
 
     Example: qis cost --env prod --rate 200 --queries 50
     """
     try:
-        found = model.estimate(env, claims_per_second=rate, queries_per_second=queries)
+        found = model.estimate(env, claims_per_second=rate, queries_per_second=queries, listeners=listeners)
     except model.UnknownEnvironment as error:
         raise typer.BadParameter(str(error), param_hint="--env") from error
-    document = _document(found, rate, queries)
+    document = {"listeners": listeners, **_document(found, rate, queries)}
 
     def human(out: Console) -> None:
         from qis.cli import render
@@ -51,7 +55,7 @@ def _cost(
         rows = (tuple("unknown" if line[c] is None else line[c] for c in columns) for line in lines)
         render.table(out, columns, rows, numbers="quantity usd")
         render.line(out, "before traffic  ", (f"${document['idle_usd']}", "bold"))
-        if rate or queries:
+        if rate or queries or listeners:
             render.line(out, "with traffic    ", (f"${document['total_usd']}", "bold"))
         if document["unknown"]:
             render.line(out, f"not counted, price unknown: {'; '.join(document['unknown'])}")

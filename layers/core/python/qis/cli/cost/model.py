@@ -35,6 +35,13 @@ ANSWER_BYTES = 1_000
 LOG_BYTES_PER_INVOCATION = 1_500
 TRACED = 0.1
 CONSUMERS = 3
+PUSHED_SHARE = 0.1
+"""Of all official values those that one listener asks for."""
+VALUES_PER_PUSH = 4
+"""Values that a message holds, on average: those of one batch that one listener asked for."""
+MS_PER_PUSH = 12.0
+"""Time of `realtime` for one message: four statements, and handing it to API Gateway."""
+HEARTBEATS_PER_MONTH = 730 * 60
 REQUESTS_PER_MESSAGE = 3
 """Sent, received, deleted."""
 
@@ -101,8 +108,13 @@ def environments() -> list[str]:
     return sorted(path.stem for path in (HERE / "bills").glob("*.json"))
 
 
-def estimate(environment: str, *, claims_per_second: float, queries_per_second: float) -> Estimate:
+def estimate(
+    environment: str, *, claims_per_second: float, queries_per_second: float, listeners: float = 0
+) -> Estimate:
     """The bill of ``environment`` in dollars.
+
+    Args:
+        listeners: open connections of the push channel, on average.
 
     Raises:
         UnknownEnvironment: there is none of this name.
@@ -122,7 +134,7 @@ def estimate(environment: str, *, claims_per_second: float, queries_per_second: 
         idle=[_priced(table, **item) for item in bill["items"]],
         traffic=[
             _priced(table, **item)
-            for item in _traffic(bill["memory_mb"], claims_per_second, queries_per_second)
+            for item in _traffic(bill["memory_mb"], claims_per_second, queries_per_second, listeners)
         ],
     )
 
@@ -145,12 +157,16 @@ def _priced(
     )
 
 
-def _traffic(memory_mb: Mapping[str, int], claims: float, queries: float) -> Iterator[dict[str, Any]]:
+def _traffic(
+    memory_mb: Mapping[str, int], claims: float, queries: float, listeners: float
+) -> Iterator[dict[str, Any]]:
     """Lines of a steady load. Bursts cost the same; what stands idle for them does not."""
     if claims:
         yield from _ingestion(memory_mb, claims * MONTH_SECONDS)
     if queries:
         yield from _reading(memory_mb, queries * MONTH_SECONDS)
+    if listeners:
+        yield from _pushing(memory_mb, claims * MONTH_SECONDS, listeners)
 
 
 def _ingestion(memory_mb: Mapping[str, int], claims: float) -> Iterator[dict[str, Any]]:
@@ -181,6 +197,18 @@ def _reading(memory_mb: Mapping[str, int], queries: float) -> Iterator[dict[str,
     yield _line("CloudWatch", "logs of queries", "logs.gb", queries * LOG_BYTES_PER_INVOCATION / 1e9)
     yield _line("X-Ray", "traces of queries", "xray.trace", queries * TRACED / 2)
     yield _line("Transfer", "answers", "transfer.out-gb", queries * ANSWER_BYTES / 1e9)
+
+
+def _pushing(memory_mb: Mapping[str, int], claims: float, listeners: float) -> Iterator[dict[str, Any]]:
+    """Wake-ups are batches of the backbone; a heartbeat is sent where nothing else was, here: always."""
+    values = claims / SOURCES * PUSHED_SHARE * listeners
+    pushes = values / VALUES_PER_PUSH + HEARTBEATS_PER_MONTH * listeners
+    size = memory_mb["realtime"] / 1024
+    yield _line("API Gateway", "connections", "api.websocket-minute", MONTH_SECONDS / 60 * listeners)
+    yield _line("API Gateway", "messages", "api.websocket-message", pushes)
+    yield _line("Lambda", "realtime", "lambda.gb-second", pushes * MS_PER_PUSH / 1000 * size)
+    yield _line("Lambda", "wake-ups", "lambda.request", claims / CLAIMS_PER_INVOCATION)
+    yield _line("Transfer", "pushed values", "transfer.out-gb", values * ANSWER_BYTES / 1e9)
 
 
 def _line(service: str, what: str, price: str, quantity: float) -> dict[str, Any]:
