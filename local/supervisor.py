@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -233,10 +234,10 @@ class _Twin:
         env |= {**self._aws.environment(), "POWERTOOLS_TRACE_DISABLED": "true", "PYTHONPATH": str(self._code)}
         windows = {"QIS_WINDOW_SECONDS": str(self._minute)}
         for name in sorted(_invoked(wiring)):
-            more = windows if name.endswith("-quality") else {}  # a function refuses what it does not know
-            self._functions[name] = Function(
-                wiring.functions[name], env | more, self._dir / "logs", self._code
-            )
+            spec = wiring.functions[name]
+            if name.endswith("-quality"):
+                spec = replace(spec, environment={**spec.environment, **windows})
+            self._functions[name] = Function(spec, env, self._dir / "logs", self._code)
         await asyncio.gather(*(f.start() for f in self._functions.values()))
 
     async def _invoke(self, function: str, payload: bytes) -> Answer:

@@ -105,7 +105,7 @@ class Service(Construct):
             },
             "reconcile": store,
             "publish": common | {"bus_name": data.events.bus.event_bus_name},
-            "quality": store,
+            "quality": store | {"window_seconds": "60"},  # alarms count minutes
             "query": store
             | tokens
             | {
