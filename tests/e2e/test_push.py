@@ -20,9 +20,10 @@ from websockets.sync.client import connect
 
 from qis.adapters.postgres.followers import PostgresFollower
 from qis.application.publish import cloud_event
+from qis.application.push import PUSHED
 from qis.application.relay import backbone_event
 from qis.cli.watching import Channel, Lost, Watch, follow
-from qis.domain.events import START
+from qis.domain.events import Position
 from tests.e2e.twin import ROOT, Twin
 from tests.support.builders import rules_body, series_body, source_body
 from tests.twin.waiting import until
@@ -118,9 +119,9 @@ def claims(series: list[str], first: int, count: int) -> list[dict[str, str]]:
     ]
 
 
-def published(twin: Twin) -> list[dict[str, Any]]:
+def published(twin: Twin, since: Position) -> list[dict[str, Any]]:
     """What went to the bus of the watched series, in the order of the log."""
-    events = PostgresFollower(twin.connection, "test").read(START, 10**6, ["DataPublished", "DataRestated"])
+    events = PostgresFollower(twin.connection, "test").read(since, 10**6, PUSHED)
     told = [json.loads(json.dumps(cloud_event(backbone_event(e)))) for e in events]
     return [e for e in told if e["subject"].startswith("PUSH.")]
 
@@ -134,7 +135,8 @@ def kill_realtime(twin: Twin) -> None:
 @pytest.mark.slow
 def test_amid_a_thousand_values_connections_and_processes_die_and_nothing_is_missing(system: Twin) -> None:
     with Consumer(system) as consumer:
-        total = 0
+        begun, total = consumer.watch.cursor, 0
+        assert begun is not None
         for part in range(5):
             before = len(consumer.events)
             system.put_claims(claims([*SERIES, OTHER], part * 10, 10), f"push-{part}")
@@ -148,7 +150,7 @@ def test_amid_a_thousand_values_connections_and_processes_die_and_nothing_is_mis
         until(lambda: len(consumer.events) >= total, f"all of {total} values", PATIENCE)
         assert consumer.connections >= 4
     assert total == 1000
-    assert consumer.events == published(system)
+    assert consumer.events == published(system, begun)
 
 
 def test_who_has_no_token_of_ours_does_not_get_in(system: Twin) -> None:
