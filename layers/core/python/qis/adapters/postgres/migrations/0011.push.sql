@@ -1,5 +1,5 @@
 -- Open connections of the push channel, how far each has been told, and what each asked for.
--- depends: 0009.records
+-- depends: 0010.sequences
 
 CREATE TABLE push_connections (
     connection_id text        PRIMARY KEY COLLATE "C",
