@@ -14,6 +14,7 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.backbone import backbone_events, failures
+from qis.adapters.postgres.arrival_states import PostgresArrivalStates
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.checked_values import PostgresCheckedValues
 from qis.adapters.postgres.connection import Database, Target
@@ -22,6 +23,7 @@ from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.scoreboard import PostgresScoreStore, PostgresSequences
+from qis.application.arrivals import ArrivalWatch
 from qis.application.checks import BusinessRules
 from qis.application.claimed_records import ClaimedRecords
 from qis.application.detectors import Detectors
@@ -44,6 +46,7 @@ class App:
     watch: IssueWatch
     scoreboard: Scoreboard
     sequences: Sequences
+    arrivals: ArrivalWatch
 
 
 @cache
@@ -61,13 +64,15 @@ def bootstrap() -> App:
         Detectors(PostgresDetectorStates(database), records),
         RecordDetectors(records),
     )
+    quality = Quality(store, catalogue, facts, watchers)
     return App(
-        Quality(store, catalogue, facts, watchers),
+        quality,
         IssueWatch(store, PostgresIssues(database)),
         Scoreboard(
             PostgresScoreStore(database), catalogue, time.monotonic, timedelta(seconds=env.window_seconds)
         ),
         PostgresSequences(database),
+        ArrivalWatch(PostgresArrivalStates(database), catalogue, quality),
     )
 
 
@@ -81,7 +86,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     if "Records" in event:
         events = backbone_events(event["Records"])
         issues = app.watch.follow(events, now)
-        findings = app.quality.follow(events)
+        findings = app.quality.follow(events) + app.arrivals.follow(events)
         _report(app.scoreboard.advance(now, seconds=0))
     else:
         issues = app.watch.tick(now)

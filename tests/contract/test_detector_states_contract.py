@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from qis.adapters.postgres.arrival_states import PostgresArrivalStates
 from qis.adapters.postgres.detector_states import PostgresDetectorStates
 from qis.adapters.postgres.quality_facts import PostgresFacts
+from qis.application.arrivals import Arrived
 from qis.application.detectors import DetectorStates, Kept, Past
 from qis.application.quality import Facts
 from qis.domain.events import Position
@@ -13,6 +15,8 @@ from qis.domain.findings import Fact
 from tests.support.builders import EUR, snap
 from tests.support.databases import FreshDatabase
 from tests.support.fakes import MemoryDetectorStates, MemoryFacts
+
+VOLUMES = {"a": "12.5"}
 
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.integration)])
@@ -27,7 +31,7 @@ def parts(request: pytest.FixtureRequest) -> tuple[Facts, DetectorStates]:
         fresh: FreshDatabase = request.getfixturevalue("database")
         database = fresh.app
         facts, states = PostgresFacts(database), PostgresDetectorStates(database)
-    facts.keep([(EUR, Fact(snap(n), "official", {"a": str(n)}), Position(1, n)) for n in range(10)])
+    facts.keep([(EUR, Fact(snap(n), "official", {"a": str(n)}, VOLUMES), Position(1, n)) for n in range(10)])
     facts.keep([("OTHER", Fact(snap(3), "official", {"a": "1"}), Position(1, 99))])
     return facts, states
 
@@ -44,7 +48,11 @@ def test_without_a_state_all_facts_of_the_series_are_given(parts: tuple[Facts, D
     state, facts = since(parts[1], 5)
     assert state is None
     assert [f.snap for f in facts] == [snap(n) for n in range(10)]
-    assert facts[2].claims == {"a": "2"}
+    assert (facts[2].claims, facts[2].volumes) == ({"a": "2"}, VOLUMES)
+    assert since(parts[1], 9, "OTHER").facts[0].volumes == {}
+    around = parts[0].around({EUR: (snap(2), snap(2)), "OTHER": (snap(3), snap(3))}, {EUR: 0, "OTHER": 0})
+    assert (around[EUR][0].volumes, around["OTHER"][0].volumes) == (VOLUMES, {})
+    assert parts[0].last()[EUR].volumes == VOLUMES
 
 
 def test_the_last_state_before_a_snap_and_what_follows_it(parts: tuple[Facts, DetectorStates]) -> None:
@@ -84,3 +92,12 @@ def test_series_are_asked_for_and_kept_together_and_apart(parts: tuple[Facts, De
     assert not found["OTHER"].facts
     states.keep({"OTHER": (None, [kept(1)])})
     assert since(states, 9).kept == kept(6)
+
+
+@pytest.mark.integration
+def test_the_order_of_arrival_is_kept_by_series(database: FreshDatabase) -> None:
+    states = PostgresArrivalStates(database.app)
+    assert states.load([EUR]) == {}
+    states.keep({EUR: Arrived(Position(1, 2), {"a": [1, "x", None]}), "OTHER": Arrived(Position(1, 3), {})})
+    states.keep({EUR: Arrived(Position(2, 1), {"a": [2, "y", None]})})
+    assert states.load([EUR, "NEVER"]) == {EUR: Arrived(Position(2, 1), {"a": [2, "y", None]})}

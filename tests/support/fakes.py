@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+from qis.application.arrivals import Arrived
 from qis.application.detectors import Kept, Past
 from qis.application.ports import (
     Append,
@@ -435,6 +436,20 @@ class MemoryDetectorStates:
                 s: k for s, k in known.items() if after is not None and (s < after or (s == after and k.mark))
             }
             self.states[id_] = left | {k.snap: k for k in kept}
+
+
+class MemoryArrivalStates:
+    """``ArrivalStates`` in memory, as JSON keeps them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, str] = {}
+
+    def load(self, ids: Collection[str]) -> Mapping[str, Arrived]:
+        kept = {i: json.loads(self._kept[i]) for i in ids if i in self._kept}
+        return {i: Arrived(ev.Position.parse(at), sources) for i, (at, sources) in kept.items()}
+
+    def keep(self, arrived: Mapping[str, Arrived]) -> None:
+        self._kept |= {i: json.dumps([a.at.token, a.sources]) for i, a in arrived.items()}
 
 
 def racing(store: MemoryEventStore, rivals: Sequence[Append]) -> MemoryEventStore:

@@ -82,7 +82,7 @@ def _detect_series(
     snaps: dict[int, list[Observation]] = {}
     for source, claims in by_source.items():
         suspicions = [(c.ns, s) for c, s in _arrivals(claims)]
-        found += [_found(ns, id_, source, s, rules) for ns, s in suspicions]
+        found += [found_of(ns, id_, source, s, rules) for ns, s in suspicions]
         ahead = {(s.since_ns, s.value) for _, s in suspicions if s.kind is Fault.FUTURE}
         for claim in claims:
             if (claim.ns, str(claim.observation.value)) not in ahead:
@@ -112,7 +112,7 @@ def _crossed(
             ask = asked.get(bid.ns)
             if ask is not None and bid.observation.value > ask.value:
                 evidence = crossed(bid.ns, bid.observation.value, ask.value)
-                found.append(_found(bid.ns, id_, source, evidence, rules)._replace(attribute="bid"))
+                found.append(found_of(bid.ns, id_, source, evidence, rules)._replace(attribute="bid"))
     return found
 
 
@@ -130,6 +130,7 @@ def _arrivals(claims: Sequence[Arrived]) -> Iterable[tuple[Arrived, Suspicion]]:
             yield claim, suspicion
 
 
-def _found(ns: int, id_: str, source: str, s: Suspicion, rules: DetectionRules) -> Found:
+def found_of(ns: int, id_: str, source: str, s: Suspicion, rules: DetectionRules) -> Found:
+    """A suspicion as a finding about a claim of a series."""
     evidence = Evidence(s.value, s.expected, s.measured, s.threshold, s.peers, rules.name, s.repair)
     return Found(ns, id_, source, s.kind, s.score, s.action, s.since_ns, evidence)

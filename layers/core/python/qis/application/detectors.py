@@ -16,6 +16,7 @@ from qis.application.claimed_records import ClaimedRecords
 from qis.application.quality import Seen, Verdict
 from qis.application.reconcile import rules_for
 from qis.domain.detection import Action, DetectionRules, Fault, Found, Observation, SeriesDetector
+from qis.domain.detection.arrival import KINDS as ARRIVAL
 from qis.domain.findings import Fact, Finding
 from qis.domain.series import Kind, Series
 from qis.domain.snap import Snap
@@ -120,8 +121,8 @@ def _series(seen: Seen) -> Series:
 
 
 def _kinds(seen: Seen) -> set[Fault]:
-    """What the detectors decide on: all but what the series declares itself."""
-    kinds = set(Fault)
+    """What the detectors decide on: all but the order of arrival and what the series declares itself."""
+    kinds = set(Fault) - ARRIVAL
     if _series(seen).semantics.calendar is not None:
         kinds.discard(Fault.MISSING)
     if rules_for(seen.catalogue, seen.reference_data_id, seen.high).stale_after is not None:
@@ -140,7 +141,7 @@ def _run(
     found: list[Found] = []
     states: list[Kept] = []
     for i, fact in enumerate(facts):
-        claims = _observations(fact.claims)
+        claims = _observations(fact)
         if events is not None:
             from qis.domain.detection.explained import explain  # read where prices have events
 
@@ -154,8 +155,12 @@ def _run(
     return found, states
 
 
-def _observations(claims: Mapping[str, str]) -> list[Observation]:
-    return [Observation(source, Decimal(value)) for source, value in claims.items()]
+def _observations(fact: Fact) -> list[Observation]:
+    volumes = fact.volumes
+    return [
+        Observation(source, Decimal(value), Decimal(volumes[source]) if source in volumes else None)
+        for source, value in fact.claims.items()
+    ]
 
 
 def finding_of(found: Found) -> Finding:

@@ -220,6 +220,10 @@ class Quality:
                 catalogue, id_, facts, low, high, frozenset(arrived[id_]), from_first=before < reach[id_]
             )
 
+    def tell(self, found: Sequence[Finding]) -> int:
+        """Open findings that nothing disproves later; those that are known change nothing."""
+        return self._record(found, ())
+
     def sequences(self, sequences: Sequences, now: datetime) -> int:
         """Tell of what the numbers of providers show to be missing by ``now``, and close what was filled.
         What was told or closed before is left as it is, so that a crash in between is made good."""
@@ -378,9 +382,13 @@ def _decided_by_people(events: Iterable[Mapping[str, Any]]) -> dict[str, set[Sna
 
 
 def _fact(data: Mapping[str, Any]) -> Fact:
-    claims = {c["source"]: c["value"] for c in data["sources_rejected"] if c["rule"] != "superseded"}
-    claims |= {c["source"]: c["value"] for c in data["sources_used"]}
-    return Fact(parse_instant(data["snap"], "snap"), data["status"], claims)
+    said = [c for c in data["sources_rejected"] if c["rule"] != "superseded"] + list(data["sources_used"])
+    return Fact(
+        parse_instant(data["snap"], "snap"),
+        data["status"],
+        {c["source"]: c["value"] for c in said},
+        {c["source"]: c["volume"] for c in said if "volume" in c},
+    )
 
 
 def _reach(catalogue: Catalogue, id_: str, span: tuple[Snap, Snap]) -> int:

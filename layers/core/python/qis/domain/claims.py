@@ -62,6 +62,10 @@ class Claim(NamedTuple, Generic[V]):
     """The provider's number of the message that it came in."""
     channel: str = ""
     """What the provider numbers on its own; empty where it numbers all that it sends."""
+    currency: str | None = None
+    """As it was given; it is that of the series. Whether a source says it is part of its schema."""
+    unit: str | None = None
+    """As it was given, likewise."""
 
     @property
     def order(self) -> tuple[int, str]:
@@ -85,6 +89,10 @@ class Claim(NamedTuple, Generic[V]):
             body["sequence"] = self.sequence
             if self.channel:
                 body["channel"] = self.channel
+        if self.currency is not None:
+            body["currency"] = self.currency
+        if self.unit is not None:
+            body["unit"] = self.unit
         return body
 
     @classmethod
@@ -102,6 +110,8 @@ class Claim(NamedTuple, Generic[V]):
             received_at=None if received is None else parse_instant(received, "received_at"),
             sequence=body.get("sequence"),
             channel=body.get("channel", ""),
+            currency=body.get("currency"),
+            unit=body.get("unit"),
         )
 
 
@@ -186,6 +196,8 @@ def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping
         received_at,
         sequence,
         channel,
+        currency,
+        unit,
     )
 
 

@@ -7,7 +7,7 @@ disprove is found no longer, and whoever keeps findings closes it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -28,6 +28,8 @@ class Fact:
     snap: Snap
     status: str
     claims: Mapping[str, str]
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """Of the sources that gave one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,10 @@ def chain_of(body: Mapping[str, Any]) -> tuple[LayerRef, ...]:
 
 
 def _claim_ref(claim: Claim[Value]) -> dict[str, str]:
-    return {"source": claim.source, "claim_id": claim.claim_id, "value": value_text(claim.value)}
+    body = {"source": claim.source, "claim_id": claim.claim_id, "value": value_text(claim.value)}
+    if claim.volume is not None:
+        body["volume"] = decimal_text(claim.volume)
+    return body
 
 
 def agrees(a: Decimal, b: Decimal, tolerance: Decimal) -> bool:

@@ -19,10 +19,11 @@ WITH kept AS MATERIALIZED (
         WHERE reference_data_id = k.id AND snap_ns < k.before ORDER BY snap_ns DESC LIMIT 1
     ) s ON true
 )
-SELECT id, snap_ns, state, mark, NULL AS status, NULL AS claims FROM kept WHERE snap_ns IS NOT NULL
+SELECT id, snap_ns, state, mark, NULL AS status, NULL AS claims, NULL AS volumes
+FROM kept WHERE snap_ns IS NOT NULL
 UNION ALL
-SELECT k.id, f.snap_ns, NULL, NULL, f.status, f.claims FROM kept k CROSS JOIN LATERAL (
-    SELECT snap_ns, status, claims FROM quality_facts
+SELECT k.id, f.snap_ns, NULL, NULL, f.status, f.claims, f.volumes FROM kept k CROSS JOIN LATERAL (
+    SELECT snap_ns, status, claims, volumes FROM quality_facts
     WHERE reference_data_id = k.id AND snap_ns > coalesce(k.snap_ns, %(ever)s) ORDER BY snap_ns
 ) f
 ORDER BY id, snap_ns
@@ -57,12 +58,12 @@ class PostgresDetectorStates:
         kept: dict[str, Kept] = {}
         facts: dict[str, list[Fact]] = {}
         rows = self._database.connect().execute(_SINCE, {"before": wanted, "ever": _EVER})
-        for id_, ns, state, mark, status, claims in rows:
+        for id_, ns, state, mark, status, claims, volumes in rows:
             known = facts.setdefault(id_, [])
             if state is not None:
                 kept[id_] = Kept(Snap(ns), state, mark)
             else:
-                known.append(Fact(Snap(ns), status, claims))
+                known.append(Fact(Snap(ns), status, claims, volumes or {}))
         return {id_: Past(kept.get(id_), known) for id_, known in facts.items()}
 
     def keep(self, states: Mapping[str, tuple[Snap | None, Sequence[Kept]]]) -> None:

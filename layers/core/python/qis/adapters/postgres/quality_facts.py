@@ -14,33 +14,35 @@ from qis.domain.findings import Fact
 from qis.domain.snap import Snap
 
 _KEEP = """
-INSERT INTO quality_facts AS f (reference_data_id, snap_ns, tx, position, status, claims)
-SELECT DISTINCT ON (id, ns) id, ns, tx, position, status, claims
-FROM json_to_recordset(%s) AS x(id text, ns bigint, tx xid8, position bigint, status text, claims jsonb)
+INSERT INTO quality_facts AS f (reference_data_id, snap_ns, tx, position, status, claims, volumes)
+SELECT DISTINCT ON (id, ns) id, ns, tx, position, status, claims, volumes
+FROM json_to_recordset(%s)
+    AS x(id text, ns bigint, tx xid8, position bigint, status text, claims jsonb, volumes jsonb)
 ORDER BY id, ns, tx DESC, position DESC
 ON CONFLICT (reference_data_id, snap_ns) DO UPDATE
-SET tx = excluded.tx, position = excluded.position, status = excluded.status, claims = excluded.claims
+SET tx = excluded.tx, position = excluded.position, status = excluded.status, claims = excluded.claims,
+    volumes = excluded.volumes
 WHERE (f.tx, f.position) < (excluded.tx, excluded.position)
 """
 
 _AROUND = """
-SELECT k.id, f.snap_ns, f.status, f.claims
+SELECT k.id, f.snap_ns, f.status, f.claims, f.volumes
 FROM json_to_recordset(%s) AS k(id text, low bigint, high bigint, reach integer)
 CROSS JOIN LATERAL (
-    (SELECT snap_ns, status, claims FROM quality_facts
+    (SELECT snap_ns, status, claims, volumes FROM quality_facts
      WHERE reference_data_id = k.id AND snap_ns < k.low ORDER BY snap_ns DESC LIMIT k.reach)
     UNION ALL
-    (SELECT snap_ns, status, claims FROM quality_facts
+    (SELECT snap_ns, status, claims, volumes FROM quality_facts
      WHERE reference_data_id = k.id AND snap_ns BETWEEN k.low AND k.high)
     UNION ALL
-    (SELECT snap_ns, status, claims FROM quality_facts
+    (SELECT snap_ns, status, claims, volumes FROM quality_facts
      WHERE reference_data_id = k.id AND snap_ns > k.high ORDER BY snap_ns LIMIT k.reach)
 ) f
 ORDER BY k.id, f.snap_ns
 """
 
 _LAST = """
-SELECT DISTINCT ON (reference_data_id) reference_data_id, snap_ns, status, claims
+SELECT DISTINCT ON (reference_data_id) reference_data_id, snap_ns, status, claims, volumes
 FROM quality_facts ORDER BY reference_data_id, snap_ns DESC
 """
 
@@ -79,6 +81,7 @@ class PostgresFacts:
                 "position": at.sequence,
                 "status": fact.status,
                 "claims": dict(fact.claims),
+                "volumes": dict(fact.volumes) or None,
             }
             for id_, fact, at in rows
         ]
@@ -92,8 +95,9 @@ class PostgresFacts:
             {"id": i, "low": low.ns, "high": high.ns, "reach": reach[i]} for i, (low, high) in spans.items()
         ]
         found: dict[str, list[Fact]] = {}
-        for id_, ns, status, claims in self._database.connect().execute(_AROUND, (json.dumps(wanted),)):
-            found.setdefault(id_, []).append(Fact(Snap(ns), status, claims))
+        rows = self._database.connect().execute(_AROUND, (json.dumps(wanted),))
+        for id_, ns, status, claims, volumes in rows:
+            found.setdefault(id_, []).append(Fact(Snap(ns), status, claims, volumes or {}))
         return found
 
     def open_findings(self, ids: Collection[str]) -> Sequence[OpenFinding]:
@@ -104,7 +108,7 @@ class PostgresFacts:
     def last(self) -> Mapping[str, Fact]:
         """See ``Facts.last``."""
         rows = self._database.connect().execute(_LAST)
-        return {id_: Fact(Snap(ns), status, claims) for id_, ns, status, claims in rows}
+        return {i: Fact(Snap(ns), status, claims, volumes or {}) for i, ns, status, claims, volumes in rows}
 
     def begin(self, work: str, hour: datetime) -> bool:
         """See ``Facts.begin``."""

@@ -12,6 +12,8 @@ from qis.domain.detection.stream import Suspicion
 
 CLOCKS_APART_NS = 15 * 60 * 10**9
 """How far a snap may lie after its reception before it lies in the future."""
+KINDS = frozenset({Fault.DUPLICATE, Fault.OUT_OF_ORDER, Fault.FUTURE, Fault.SCHEMA})
+"""What only the order of arrival tells."""
 _LEAP = 3
 """Usual steps forward that make a step a leap."""
 _ENOUGH = 10
@@ -20,7 +22,17 @@ _ENOUGH = 10
 class Arrivals:
     """State of one source's arrivals."""
 
-    __slots__ = ("before_leap", "count", "currency", "last", "last_value", "longest", "schema_n", "unit")
+    __slots__ = (
+        "before_leap",
+        "behind",
+        "count",
+        "currency",
+        "last",
+        "last_value",
+        "longest",
+        "schema_n",
+        "unit",
+    )
 
     def __init__(self) -> None:
         self.count = 0
@@ -30,6 +42,8 @@ class Arrivals:
         """The longest step forward that is usual."""
         self.before_leap = 0
         """The snap before a leap; 0 where the last step was none."""
+        self.behind = False
+        """Whether the last claims were out of order: of a load of old ones that is told once."""
         self.currency: str | None = None
         self.unit: str | None = None
         self.schema_n = 0
@@ -57,6 +71,7 @@ class Arrivals:
     def _forward(self, ns: int) -> None:
         step = ns - self.last
         self.before_leap = 0
+        self.behind = False
         if self.count:
             if self.count > _ENOUGH and step > _LEAP * self.longest:
                 self.before_leap = self.last
@@ -76,6 +91,9 @@ class Arrivals:
             )
             self.last, self.before_leap = ns, 0
             return
+        if self.behind:
+            return
+        self.behind = True
         late = (self.last - ns) / 1e9
         found.append(_arrival(Fault.OUT_OF_ORDER, ns, given, f"{late:.0f} s behind the last", "in order"))
 

@@ -1,0 +1,2 @@
+DROP TABLE arrival_states;
+ALTER TABLE quality_facts DROP COLUMN volumes;

@@ -1,0 +1,117 @@
+"""The order in which claims come, watched on the backbone: repeated snaps, snaps out of order or in the
+future, and schemas that drift. It is the order of the log: claims that arrive in the order of the rows of a
+file give what ``qis detect`` finds in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
+
+from qis.application.detection import found_of
+from qis.application.detectors import finding_of
+from qis.application.ports import CatalogueReader
+from qis.application.quality import Quality
+from qis.domain import events as ev
+from qis.domain.detection import DetectionRules, Observation
+from qis.domain.detection.arrival import Arrivals
+from qis.domain.detection.kept import keep, restore
+from qis.domain.findings import Finding
+from qis.domain.snap import parse_instant
+
+
+class Arrived(NamedTuple):
+    """The order of a series' claims up to one of them."""
+
+    at: ev.Position
+    sources: Mapping[str, Sequence[Any]]
+    """Kept states by source."""
+
+
+class ArrivalStates(Protocol):
+    """Where the order of arrival is kept."""
+
+    def load(self, ids: Collection[str]) -> Mapping[str, Arrived]:
+        """Of series of which anything arrived."""
+        ...
+
+    def keep(self, arrived: Mapping[str, Arrived]) -> None:
+        """Keep in place of what was kept."""
+        ...
+
+
+class ArrivalWatch:
+    """The use case. The backbone brings the claims of a series in the order of the log, some of them again:
+    those up to the last one judged are passed over. What was found is told before the state is kept, so that
+    a crash in between tells again what is told already."""
+
+    def __init__(
+        self,
+        states: ArrivalStates,
+        catalogue: CatalogueReader,
+        quality: Quality,
+        rules: DetectionRules | None = None,
+    ) -> None:
+        self._states = states
+        self._catalogue = catalogue
+        self._quality = quality
+        self._rules = rules or DetectionRules()
+
+    def follow(self, events: Sequence[Mapping[str, Any]]) -> int:
+        """Take backbone events; returns how many findings were opened."""
+        by_series: dict[str, list[tuple[ev.Position, Mapping[str, Any]]]] = {}
+        series = self._catalogue.current().series
+        for event in events:
+            data = event["data"]
+            if event["type"] == ev.DATA_INGESTED and series[data["reference_data_id"]].structure is None:
+                at = ev.Position.parse(event["position"])
+                by_series.setdefault(data["reference_data_id"], []).append((at, data))
+        if not by_series:
+            return 0
+        known = self._states.load(by_series.keys())
+        found: list[Finding] = []
+        fresh: dict[str, Arrived] = {}
+        for id_, claims in by_series.items():
+            before = known.get(id_, Arrived(ev.START, {}))
+            new = sorted((c for c in claims if c[0] > before.at), key=lambda c: c[0])
+            if new:
+                found += self._judge(id_, before, new, fresh)
+        opened = self._quality.tell(found) if found else 0
+        if fresh:
+            self._states.keep(fresh)
+        return opened
+
+    def _judge(
+        self,
+        id_: str,
+        before: Arrived,
+        claims: Sequence[tuple[ev.Position, Mapping[str, Any]]],
+        fresh: dict[str, Arrived],
+    ) -> list[Finding]:
+        sources = {source: _restored(state) for source, state in before.sources.items()}
+        found = []
+        for _, data in claims:
+            source, snap = data["source"], parse_instant(data["snap"], "snap")
+            received = data.get("received_at")
+            observation = Observation(
+                source,
+                Decimal(data["value"]),
+                None,
+                None if received is None else parse_instant(received, "received_at").ns,
+                data.get("currency"),
+                data.get("unit"),
+            )
+            for suspicion in sources.setdefault(source, Arrivals()).judge(snap.ns, observation):
+                found.append(finding_of(found_of(snap.ns, id_, source, suspicion, self._rules)))
+        fresh[id_] = Arrived(claims[-1][0], {source: keep(a) for source, a in sources.items()})
+        return found
+
+
+def _restored(state: Sequence[Any]) -> Arrivals:
+    """The order so far; anew where it was kept by other code."""
+    arrivals = Arrivals()
+    try:
+        restore(arrivals, state)
+    except ValueError:
+        return Arrivals()
+    return arrivals
