@@ -35,6 +35,7 @@ RULES_AND_SCORES = (
     "listRuleVersions",
     "diffRules",
     "tryRules",
+    "learnRules",
     "getScores",
     "getScorecard",
 )
@@ -68,12 +69,14 @@ def _rules_and_scores(
     from qis.adapters.postgres.scoreboard import PostgresScores
     from qis.api.rules import RuleReadOperations
     from qis.api.scores import ScoreOperations
+    from qis.application.learning import LearnWeights
     from qis.application.rules import RuleQueries, WhatIf
     from qis.application.scoreboard import ScoreQueries
 
     catalogue = PostgresCatalogue(database, time.monotonic)
     what_if = WhatIf(PostgresEventStore(database), catalogue)
-    rules = RuleReadOperations(RuleQueries(reads), what_if).handlers()
+    learning = LearnWeights(PostgresEventStore(database), reads, catalogue)
+    rules = RuleReadOperations(RuleQueries(reads), what_if, learning).handlers()
     return rules | ScoreOperations(ScoreQueries(PostgresScores(database), catalogue), clock).handlers()
 
 

@@ -20,6 +20,7 @@ from qis.api.rules import RuleReadOperations, RuleWriteOperations
 from qis.api.scores import ScoreOperations
 from qis.api.trials import TrialOperations
 from qis.application.issues import IssueEntry, IssueItem
+from qis.application.learning import LearnWeights
 from qis.application.queries import (
     AnswerCache,
     Entry,
@@ -238,7 +239,8 @@ class Front:
         reading |= IssueReadOperations(FakeIssues()).handlers()
         reading |= ScoreOperations(FakeScores(), lambda: CLOCK).handlers()  # type: ignore[arg-type] # as queries
         tried = WhatIf(MemoryEventStore(), FixedCatalogue(catalogue()))
-        reading |= RuleReadOperations(RuleQueries(self.reads), tried).handlers()  # type: ignore[arg-type]
+        learning = LearnWeights(MemoryEventStore(), self.reads, FixedCatalogue(catalogue()))  # type: ignore[arg-type]
+        reading |= RuleReadOperations(RuleQueries(self.reads), tried, learning).handlers()  # type: ignore[arg-type]
         writing = WriteOperations(self.writes, self.writes, self.writes).handlers()
         writing |= IssueWriteOperations(Desk(self.writes)).handlers()
         writing |= TrialOperations(self.writes, lambda: CLOCK).handlers()  # type: ignore[arg-type] # as a trial

@@ -34,6 +34,7 @@ from qis.application.checks import BusinessRules, Trial
 from qis.application.corrections import Corrections
 from qis.application.ingest import Ingest
 from qis.application.issues import IssueDesk, IssueWatch
+from qis.application.learning import LearnWeights
 from qis.application.ports import DeadLetter
 from qis.application.quality import Quality
 from qis.application.queries import AnswerCache, NoCache, Queries
@@ -137,7 +138,9 @@ class World:
         self.scoreboard = Scoreboard(PostgresScoreStore(database), self.catalogue, time.monotonic)
         scores = ScoreQueries(PostgresScores(database), self.catalogue)
         reading |= ScoreOperations(scores, clock).handlers()
-        reading |= RuleReadOperations(RuleQueries(self.reads), WhatIf(store, self.catalogue)).handlers()
+        learning = LearnWeights(store, self.reads, self.catalogue)
+        tried = WhatIf(store, self.catalogue)
+        reading |= RuleReadOperations(RuleQueries(self.reads), tried, learning).handlers()
         writing = WriteOperations(self.ingest, self.corrections, self.register).handlers()
         writing |= IssueWriteOperations(desk).handlers()
         checked = PostgresCheckedValues(database)

@@ -119,3 +119,32 @@ def test_a_scorecard_is_charted(system: System, run_cli: RunCli) -> None:
     assert re.search(r"2025-12-01 +4 +0\.7500 +██████ +1\.0000", shown)
     assert "not complete (not-followed-yet)" in shown
     assert json.loads(run_cli("sources", "scorecard", "ecb", "--json").out) == card
+
+
+def test_weights_are_learned_a_part_at_a_time_and_the_candidate_is_written(
+    system: System, run_cli: RunCli, tmp_path: Path
+) -> None:
+    weights = {"vote": 7000, "precision": 111}
+    source = {"source": "a", "before": None, "after": weights, "judged": 30, "right": 29, "moved": True}
+    revision = {
+        "items": 30,
+        "proposed": True,
+        "reason": "the weights of a have changed",
+        "sources": [source],
+        "copies": {"before": [], "after": [["a", "b"]]},
+    }
+    candidate = {"rules": "fx", "method": {"name": "accu"}, "valid_from": "2026-02-01T00:00:00Z"}
+    whole = {"rules": "fx", "series": 1, "basis": "7.1"}
+    parts = [
+        {**whole, "revision": None, "candidate": None, "resume": "more"},
+        {**whole, "revision": revision, "candidate": candidate, "resume": None},
+    ]
+    system.on("POST", "/api/v1/rules/fx/learn", lambda asked: parts[asked.body.get("resume") == "more"])
+    out = tmp_path / "candidate.json"
+    ran = run_cli("rules", "learn", "fx", *RANGE, "--basis", "7.1", "--out", str(out))
+    assert ran.status == 0
+    assert "the weights of a have changed" in ran.out
+    assert "copies: a, b" in ran.out
+    assert json.loads(out.read_text()) == candidate
+    assert [a.body.get("basis") for a in system.asked] == ["7.1", "7.1"]
+    assert "resume" not in json.loads(run_cli("rules", "learn", "fx", *RANGE, "--json").out)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from qis.api import parameters
 from qis.api.http import JSON, Request, Response, encode_json, etag_of, json_body
 from qis.api.router import Handler
-from qis.application.queries import Answer
+from qis.application.learning import LearnWeights
+from qis.application.queries import LATEST, Answer
 from qis.application.rules import ApplyRules, RuleQueries, Scope, WhatIf, parse_series_list
 from qis.domain.errors import refuse
 from qis.domain.series import check_fields, check_id, check_slug
@@ -20,9 +22,10 @@ MOST, USUAL = 2_000, 1_000
 class RuleReadOperations:
     """Handlers by operation id."""
 
-    def __init__(self, queries: RuleQueries, what_if: WhatIf) -> None:
+    def __init__(self, queries: RuleQueries, what_if: WhatIf, learning: LearnWeights) -> None:
         self._queries = queries
         self._what_if = what_if
+        self._learning = learning
 
     def handlers(self) -> dict[str, Handler]:
         """Every reading operation on rules in use."""
@@ -31,6 +34,7 @@ class RuleReadOperations:
             "listRuleVersions": lambda r: _answer(self._queries.versions(_name(r))),
             "diffRules": self._diff,
             "tryRules": self._try,
+            "learnRules": self._learn,
         }
 
     def _effective(self, request: Request) -> Response:
@@ -45,12 +49,17 @@ class RuleReadOperations:
     def _try(self, request: Request) -> Response:
         optional = {"definition", "series", "limit", "resume"}
         body = check_fields(json_body(request), "", {"from", "to"}, optional)
-        definition, resume = body.get("definition"), body.get("resume")
+        definition, resume = body.get("definition"), _resume(body)
         if definition is not None and not isinstance(definition, dict):
             raise refuse("definition", definition, "object", "is not a JSON object")
-        if resume is not None and not isinstance(resume, str):
-            raise refuse("resume", resume, "resume", "is not of an answer to this request")
         return _done(self._what_if.run(_scope(request, body), definition, resume, _limit(body.get("limit"))))
+
+    def _learn(self, request: Request) -> Response:
+        body = check_fields(json_body(request), "", {"from", "to"}, {"basis", "series", "limit", "resume"})
+        resume, limit = _resume(body), _limit(body.get("limit"))
+        basis = body.get("basis")
+        at = LATEST if basis is None else parameters.knowledge({"basis": _text(basis, "basis")})
+        return _done(self._learning.run(_scope(request, body), at, resume, limit))
 
 
 class RuleWriteOperations:
@@ -84,6 +93,13 @@ def _scope(request: Request, body: Any) -> Scope:
     if until <= first:
         raise refuse("to", body["to"], "ordered", "is not after from")
     return Scope(_name(request), first, until, parse_series_list(body.get("series")))
+
+
+def _resume(body: Mapping[str, Any]) -> str | None:
+    resume = body.get("resume")
+    if resume is not None and not isinstance(resume, str):
+        raise refuse("resume", resume, "resume", "is not of an answer to this request")
+    return resume
 
 
 def _text(value: object, field: str) -> str:

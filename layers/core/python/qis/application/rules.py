@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ class RuleQueries:
             raise NotFound(f"series {reference_data_id} was not registered then", "not-known-at-as-of")
         series = parse_series(known[-1].data)
         snap = parse_snap(snap_text, series.semantics.snap_time)
-        told = effective_json(self._book(series.rules, at), series.rules, snap)
+        told = effective_json(book_as_known(self._reads, {series.rules}, at), series.rules, snap)
         return Answer({"reference_data_id": reference_data_id, "snap": snap.text, **told}, at.basis)
 
     def versions(self, name: str) -> Answer:
@@ -99,19 +99,20 @@ class RuleQueries:
             raise NotFound(f"rule set {name} is not registered", "unknown-rules")
         return events
 
-    def _book(self, name: str, at: Knowledge) -> RuleBook:
-        """The versions, as known, of a document and of all that it extends."""
-        layers = []
-        wanted, seen = {name}, set[str]()
-        for _ in range(LONGEST_CHAIN):
-            events = self._reads.events([ev.rules_stream(n) for n in sorted(wanted)], at)
-            found = [parse_layer(e.data, e.version) for e in events]
-            layers += found
-            seen |= wanted
-            wanted = {layer.extends for layer in found if layer.extends is not None} - seen
-            if not wanted:
-                break
-        return RuleBook(layers)
+
+def book_as_known(reads: Reads, names: Collection[str], at: Knowledge) -> RuleBook:
+    """The versions, as known, of documents and of all that they extend."""
+    layers = []
+    wanted, seen = set(names), set[str]()
+    for _ in range(LONGEST_CHAIN):
+        events = reads.events([ev.rules_stream(n) for n in sorted(wanted)], at)
+        found = [parse_layer(e.data, e.version) for e in events]
+        layers += found
+        seen |= wanted
+        wanted = {layer.extends for layer in found if layer.extends is not None} - seen
+        if not wanted:
+            break
+    return RuleBook(layers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Rules in use: ``rules effective | versions | diff | try | apply``."""
+"""Rules in use: ``rules effective | versions | diff | try | apply | learn``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def register(group: typer.Typer) -> None:
         ("diff", _diff),
         ("try", _try),
         ("apply", _apply),
+        ("learn", _learn),
     ):
         command(group, name)(function)
 
@@ -167,6 +168,64 @@ def _apply(
         render.line(out, ("rules ", ""), (name, "bold"), f" applied to {done['series']} series: {told}")
 
     session.emit(done, human)
+
+
+def _learn(
+    session: Session,
+    name: Name,
+    first: First,
+    until: Until,
+    series: Only = None,
+    basis: Annotated[
+        str | None, typer.Option("--basis", metavar="P", help="Learn from the log up to this position.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the candidate, where there is one.")
+    ] = None,
+) -> None:
+    """Learn what the sources are worth from stored history, beside what is in force. Changes nothing.
+
+    A snap is decided on what was learned before it. Where the weights have changed enough, there is a
+    candidate, in force from the end of the range: try it, and put it in force with ``rules change``.
+
+    Example: qis rules learn us-prices --from 2024-01-01 --to 2025-01-01 --out candidate.json
+    """
+    import json
+
+    body: dict[str, Any] = {"from": first, "to": until, "series": series or []}
+    if basis is not None:
+        body["basis"] = basis
+    while True:
+        part = session.api.call("POST", path("/api/v1/rules/{}/learn", name), body)
+        if part["resume"] is None:
+            break
+        body["resume"] = part["resume"]
+    found = {k: v for k, v in part.items() if k != "resume"}
+    if out is not None and found["candidate"] is not None:
+        out.write_text(json.dumps(found["candidate"], indent=2) + "\n", encoding="utf-8")
+
+    def human(console: Console) -> None:
+        from qis.cli import render
+
+        told = found["revision"]
+        counted = f"{told['items']} values of {found['series']} series up to {found['basis']} under "
+        render.line(console, counted, (name, "bold"), f": {told['reason']}")
+        rows = (
+            (
+                s["source"],
+                *("" if s[when] is None else s[when]["vote"] for when in ("before", "after")),
+                f"{s['right']} of {s['judged']}",
+                "moved" if s["moved"] else "",
+            )
+            for s in told["sources"]
+        )
+        render.table(console, ("source", "vote before", "after", "right", ""), rows, numbers="after")
+        for group in told["copies"]["after"]:
+            render.line(console, f"copies: {', '.join(group)}")
+        if out is not None and found["candidate"] is not None:
+            render.line(console, "candidate: ", (str(out), "bold"))
+
+    session.emit(found, human)
 
 
 def _compared(session: Session, name: str, body: dict[str, Any]) -> None:

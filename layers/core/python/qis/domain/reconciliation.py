@@ -26,6 +26,7 @@ from qis.domain.claims import Claim, V
 from qis.domain.fusion.consensus import Terms
 from qis.domain.fusion.items import Claimed, Item, Verdict
 from qis.domain.fusion.learned import KIND, Learned, memory_of
+from qis.domain.fusion.memory import Chosen, Memory, Panel
 from qis.domain.fusion.methods import Settings, decide
 from qis.domain.kinds.record import Value, value_json, value_text
 from qis.domain.numbers import decimal_text
@@ -411,14 +412,37 @@ def _middle(usable: Sequence[Claim], band: Band) -> tuple[Decimal, str, int]:
 def _by_learned(usable: Sequence[Claim], rules: RuleSet, band: Band) -> Choice:
     """By a method of ``qis.domain.fusion``, with the weights that its parameters hold."""
     given = _parameters(rules)
-    reach = None
-    if rules.tolerance.unit is not Unit.SIGMA:  # which leaves it to what was learned of the spread
-        middle = abs(median([c.value for c in usable]))
-        reach = float(max(band.relative, _RATIO.divide(band.absolute, middle) if middle else 0))
-    settings = Settings(given.publish_at, terms=Terms(reach, given.groups))
-    item = Item("", KIND, [Claimed(c.source, c.value, c.volume) for c in usable])
-    verdict, _, _ = decide(rules.method.name, item, memory_of(given), settings)
+    settings = Settings(given.publish_at, terms=Terms(_reach(usable, rules, band), given.groups))
+    verdict, _, _ = decide(rules.method.name, _item("", usable), memory_of(given), settings)
     return Choice(rules.method.name, verdict.value, verdict.reason, verdict)
+
+
+def _reach(usable: Sequence[Claim], rules: RuleSet, band: Band) -> float | None:
+    """Relative distance within which values are the same; ``None``: left to the learned spread."""
+    if rules.tolerance.unit is Unit.SIGMA:
+        return None
+    middle = abs(median([c.value for c in usable]))
+    return float(max(band.relative, _RATIO.divide(band.absolute, middle) if middle else 0))
+
+
+def _item(series: str, usable: Sequence[Claim]) -> Item:
+    return Item(series, KIND, [Claimed(c.source, c.value, c.volume) for c in usable])
+
+
+def lesson_of(
+    series: str, claims: Iterable[Claim], rules: RuleSet, withdrawn: Collection[str], memory: Memory
+) -> tuple[Panel, Chosen] | None:
+    """What memory learns of one snap; ``None`` below the quorum.
+
+    The decision is that of the rules' method on the memory, in place of the weights that the rules have. Also
+    sources speak that are excluded for now: whether they are right again has to be found out.
+    """
+    usable, _ = voters_of(claims, rules, withdrawn, NO_STANDINGS)
+    if len(usable) < rules.min_sources:
+        return None
+    reach = _reach(usable, rules, rules.tolerance.at([c.value for c in usable]))
+    _, panel, chosen = decide(rules.method.name, _item(series, usable), memory, Settings(terms=Terms(reach)))
+    return panel, chosen
 
 
 def _parameters(rules: RuleSet) -> Learned:

@@ -66,6 +66,7 @@ class Ballot(NamedTuple):
     groups: Sequence[str]
     """Copy group of each claim; the source itself where it is in none."""
     exact: bool
+    """Whether sources of the kind usually agree exactly."""
     reach: float
     """Relative distance within which claims were the same; 0 where they had to be equal."""
     support: int
@@ -168,7 +169,7 @@ def _ballot(
         agreeing=agreeing,
         weights=table.weights,
         groups=table.groups,
-        exact=table.exact,
+        exact=table.alike,
         reach=table.reach,
         support=support.votes,
         rival=rival.votes,
@@ -196,6 +197,9 @@ class _Table(NamedTuple):
     precisions: Sequence[int]
     burden: Sequence[int]
     exact: bool
+    """Whether keys are equal or not, rather than near."""
+    alike: bool
+    """Whether sources of the kind usually agree exactly, whatever tolerance they are given."""
     places: int
     reach: float
     usual_reach: float
@@ -239,7 +243,7 @@ def _table(panel: Panel, memory: Memory, scheme: Scheme, terms: Terms) -> _Table
     copies = {**memory.copies(), **terms.copies} if scheme.copies else terms.copies
     groups = [copies.get(s, s) for s in panel.sources]
     single = independent(groups, panel.values)
-    exact, usual = _regime(panel, single, memory, terms)
+    exact, alike, usual = _regime(panel, single, memory, terms)
     keys: Sequence[float] = panel.values
     places, last, reach, usual_reach = 0, series.decided, 0.0, 0.0
     if exact:
@@ -256,6 +260,7 @@ def _table(panel: Panel, memory: Memory, scheme: Scheme, terms: Terms) -> _Table
         precisions=precisions,
         burden=burden,
         exact=exact,
+        alike=alike,
         places=places,
         reach=reach,
         usual_reach=usual_reach,
@@ -263,23 +268,26 @@ def _table(panel: Panel, memory: Memory, scheme: Scheme, terms: Terms) -> _Table
     )
 
 
-def _regime(panel: Panel, single: Sequence[int], memory: Memory, terms: Terms) -> tuple[bool, float | None]:
-    """Whether values must be equal to be the same, and the usual dispersion as a share of the value."""
-    if terms.tolerance is not None:
-        return terms.tolerance == 0, None
+def _regime(
+    panel: Panel, single: Sequence[int], memory: Memory, terms: Terms
+) -> tuple[bool, bool, float | None]:
+    """Whether values must be equal to be the same, whether those of this kind usually are, and the usual
+    dispersion as a share of the value."""
     kind, series = memory.kinds.get(panel.kind), memory.series.get(panel.series, _NO_SERIES)
     beside, count = (0, 0) if kind is None else (kind.beside.total, kind.beside.count)
     others = len(single) - 1
     if others:
         beside += MILLI * (commonest([panel.values[i] for i in single]) - 1) // others
         count += 1
-    exact = count == 0 or beside >= EXACT_FROM * MILLI * count
+    alike = count == 0 or beside >= EXACT_FROM * MILLI * count
+    if terms.tolerance is not None:
+        return terms.tolerance == 0, alike or terms.tolerance == 0, None
     usual = None
     if kind is not None and kind.dispersion.count:
         # Five items of the kind stand in for what is not known of the series.
         own, general = series.dispersion, kind.dispersion
         usual = (own.total + 5 * general.total / general.count) / (own.count + 5) / BILLION
-    return exact, usual
+    return alike, alike, usual
 
 
 def _discount_repeats(panel: Panel, series: SeriesRecord, weights: list[int], precisions: list[int]) -> None:

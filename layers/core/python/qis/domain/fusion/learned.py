@@ -11,16 +11,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from qis.domain.errors import refuse
 from qis.domain.fusion.memory import Average, KindRecord, Memory, SourceRecord
 from qis.domain.numbers import decimal_text, parse_decimal
-from qis.domain.series import check_fields, check_slug
+from qis.domain.series import check_fields, check_slug, check_text
+from qis.domain.snap import parse_instant
 
 KIND = ""
 """The one kind that a rule's weights are for."""
 PUBLISH_AT = Decimal("0.9999")
+
+
+class Origin(NamedTuple):
+    """What weights were learned from, so that they can be learned again."""
+
+    basis: str
+    """Position of the log: nothing that came later was looked at."""
+    first: str
+    """The snaps: the first, and the end, which is not among them."""
+    until: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,8 @@ class Learned:
     """Items counted, and the sum of their relative dispersions in billionths."""
     beside: tuple[int, int] = (0, 0)
     """Items counted, and the sum of their shares of equal claims in thousandths."""
+    origin: Origin | None = None
+    """``None``: not from a log."""
 
     def as_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {"publish_at": decimal_text(self.publish_at)}
@@ -47,6 +60,9 @@ class Learned:
                 "dispersion": list(self.dispersion),
                 "beside": list(self.beside),
             }
+            if self.origin is not None:
+                origin = self.origin
+                body["weights"]["from"] = {"basis": origin.basis, "from": origin.first, "to": origin.until}
         return body
 
     def record(self) -> KindRecord:
@@ -69,7 +85,9 @@ def memory_of(learned: Learned) -> Memory:
     return memory
 
 
-def learned_from(memory: Memory, kind: str, publish_at: Decimal = PUBLISH_AT) -> Learned:
+def learned_from(
+    memory: Memory, kind: str, publish_at: Decimal = PUBLISH_AT, origin: Origin | None = None
+) -> Learned:
     """What a memory has learned of a kind."""
     record = memory.kinds.get(kind, KindRecord())
     groups: dict[str, list[str]] = {}
@@ -81,6 +99,7 @@ def learned_from(memory: Memory, kind: str, publish_at: Decimal = PUBLISH_AT) ->
         tuple(tuple(group) for _, group in sorted(groups.items())),
         (record.dispersion.count, record.dispersion.total),
         (record.beside.count, record.beside.total),
+        origin,
     )
 
 
@@ -97,7 +116,7 @@ def parse_learned(given: Mapping[str, Any], field: str) -> Learned:
     if body.get("weights") is None:
         return Learned(publish_at)
     where = f"{field}.weights"
-    weights = check_fields(body["weights"], where, {"sources", "copies", "dispersion", "beside"}, set())
+    weights = check_fields(body["weights"], where, {"sources", "copies", "dispersion", "beside"}, {"from"})
     sources = weights["sources"]
     if not isinstance(sources, dict) or not sources:
         raise refuse(f"{where}.sources", sources, "object", "is not an object of sources")
@@ -114,7 +133,14 @@ def parse_learned(given: Mapping[str, Any], field: str) -> Learned:
         tuple(sorted(tuple(sorted(check_slug(s, f"{where}.copies") for s in g)) for g in groups)),
         _pair(weights["dispersion"], f"{where}.dispersion"),
         _pair(weights["beside"], f"{where}.beside"),
+        None if weights.get("from") is None else _origin(weights["from"], f"{where}.from"),
     )
+
+
+def _origin(value: object, field: str) -> Origin:
+    given = check_fields(value, field, {"basis", "from", "to"}, set())
+    first, until = (parse_instant(given[n], f"{field}.{n}").text for n in ("from", "to"))
+    return Origin(check_text(given["basis"], f"{field}.basis", 60), first, until)
 
 
 def _pair(value: object, field: str) -> tuple[int, int]:
