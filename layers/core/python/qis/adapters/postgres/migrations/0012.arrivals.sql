@@ -1,6 +1,6 @@
 -- Volumes beside what each source said, and the order in which the claims of each series came. Both are derived
 -- from the log.
--- depends: 0010.sequences
+-- depends: 0011.push
 
 ALTER TABLE quality_facts ADD COLUMN volumes jsonb; -- null: no source gave one
 
