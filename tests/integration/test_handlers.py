@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
@@ -18,9 +19,12 @@ from local.aws import AwsServer
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
+from qis.adapters.postgres.push import PostgresConnections
 from qis.adapters.resolvers import installed
+from qis.application.ports import Unavailable
 from qis.application.register import Register
 from qis.domain import events as ev
+from qis.domain.events import START
 from qis.settings import FUNCTIONS, PREFIX, SettingsError
 from tests.support.builders import (
     EUR,
@@ -34,6 +38,7 @@ from tests.support.builders import (
     source_body,
 )
 from tests.support.databases import FreshDatabase
+from tests.support.push import MemorySockets, values
 
 # Powertools warns of a function that fails before it has measured anything.
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
@@ -149,6 +154,7 @@ def system(
             "QIS_INGEST_DLQ_URL": dlq,
             "QIS_EVENTS_STREAM": f"events-{mark}",
             "QIS_BUS_NAME": f"bus-{mark}",
+            "QIS_PUSH_ENDPOINT": f"{aws.url}/live",
             "CONSUMER": consumer,
         },
     )
@@ -314,7 +320,34 @@ def test_a_second_relay_waits_for_the_first_and_gives_up_in_time(system: System)
     assert module.handler({}, Context(remaining=iter([60_000, 0]))) == {"relayed": 0}
 
 
-@pytest.mark.parametrize("name", ["ingest", "reconcile", "publish", "quality", "relay"])
+def test_what_is_published_wakes_who_listens_and_the_schedule_ends_what_is_over(system: System) -> None:
+    now, connections = datetime.now(UTC), PostgresConnections(system.database.another())
+    for id_, until in (("c1", now + timedelta(hours=1)), ("c2", now)):
+        connections.open(id_, "alice", now, until)
+        connections.listen(id_, frozenset({"pattern:*"}), START)
+    system.function("ingest")(kinesis_event([claim_record()], "ingest"))
+    relayed(system)
+    system.function("reconcile")(kinesis_event(system.backbone(ev.DATA_INGESTED)))
+    relayed(system)
+    batch = kinesis_event(system.backbone(ev.DATA_PUBLISHED))
+    realtime, module, sockets = system.function("realtime"), system.loaded[-1], MemorySockets()
+    system.monkeypatch.setattr(module, "ApiGatewaySockets", lambda _: sockets)
+    with pytest.raises(Unavailable):
+        realtime(batch)  # without time left: Lambda delivers the batch again
+    time_left = Context(remaining=iter([60_000] * 4))
+    assert module.handler(batch, time_left) == {"batchItemFailures": []}
+    assert values(sockets.events("c1")) == ["1.1000"]
+    assert sockets.events("c2") == []
+    assert module.handler({"detail-type": "Scheduled Event"}, time_left) == {"batchItemFailures": []}
+    assert sockets.closed == ["c2"]
+    refused = module.handler({"requestContext": ROUTE}, time_left)
+    assert refused["statusCode"] == 401
+
+
+ROUTE = {"routeKey": "$connect", "eventType": "CONNECT", "connectionId": "c3"}
+
+
+@pytest.mark.parametrize("name", ["ingest", "reconcile", "publish", "quality", "realtime", "relay"])
 def test_a_function_without_a_setting_says_which(system: System, name: str) -> None:
     system.function(name)
     missing = next(
