@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -89,6 +90,17 @@ def test_scores_of_a_window_and_of_an_empty_one(system: System, run_cli: RunCli)
         "name": "ecb",
         "window": window,
         "scores": {"accuracy": "0.9", "composite": "0.9"},
+        "sequences": [
+            {
+                "channel": "eod",
+                "last": 1064,
+                "received": 60,
+                "missing": 4,
+                "resets": 0,
+                "repeated": 0,
+                "gaps": [{"from": 1021, "to": 1023}, {"from": 1060, "to": 1060}],
+            }
+        ],
         "gaps": {
             "expected": 250,
             "missed": 11,
@@ -117,9 +129,11 @@ def test_scores_of_a_window_and_of_an_empty_one(system: System, run_cli: RunCli)
     assert system.asked[-1].query == {"from": "2026-01-05", "to": "2026-01-06"}
     assert "accuracy: 0.9" in shown
     assert "gaps: 11 of 250 days between first and last claim" in shown
+    assert re.search(r"eod +60 +4 +0 +0 +1021-1023 1060", shown)
     assert "followed to 2026-01-06T00:00:00Z, position 7.1" in shown
     assert run_cli("scores", "source", "ecb", "--from", "2026-01-05").status != 0
-    empty = {**found, "scores": {"accuracy": None, "composite": None}, "gaps": None, "reason": "empty-window"}
+    empty = {**found, "gaps": None, "sequences": None, "reason": "empty-window"}
+    empty["scores"] = {"accuracy": None, "composite": None}
     system.on("GET", "/api/v1/quality/series/X", empty)
     assert "nothing to score" in run_cli("scores", "series", "X").out
     waits = {"position": None, "recorded_at": None, "waiting": 3, "complete": False}

@@ -105,6 +105,7 @@ def test_a_scorecard_is_charted(system: System, run_cli: RunCli) -> None:
         "total": figures,
         "groups": [{"group": "2025-12-01", **figures}],
         "gaps": {"expected": 4, "missed": 0, "series": []},
+        "sequences": [],
         "followed": {
             "position": "7.1",
             "recorded_at": "2026-01-01T00:00:00Z",
@@ -116,7 +117,7 @@ def test_a_scorecard_is_charted(system: System, run_cli: RunCli) -> None:
     }
     system.on("GET", "/api/v1/sources/ecb/scorecard", card)
     shown = run_cli("sources", "scorecard", "ecb", "--by", "month").out
-    assert re.search(r"2025-12-01 +4 +0\.7500 +██████ +1\.0000", shown)
+    assert re.search(r"2025-12-01 +4 +0\.7500 +███ +1\.0000", shown)
     assert "not complete (not-followed-yet)" in shown
     assert json.loads(run_cli("sources", "scorecard", "ecb", "--json").out) == card
 

@@ -22,7 +22,7 @@ def line(out: Console, *parts: str | tuple[str, str]) -> None:
     out.print(Text.assemble(*parts), soft_wrap=True)
 
 
-_COPIED = ("id", "item", "snap", "record", "group", "known since", "received")
+_COPIED = ("id", "item", "snap", "record", "group", "known since", "received", "outcome")
 """Columns of what people copy: never broken over lines."""
 
 

@@ -153,7 +153,7 @@ def _charted(out: Console, card: dict[str, Any]) -> None:
         return
     rows = [_row(g["group"], g) for g in card["groups"]]
     # Fits 80 columns; "late s" is the 95th percentile of the latency in seconds.
-    heads = ("group", "values", "accuracy", "", "coverage", "bias bp", "disp. bp", "late s")
+    heads = ("group", "values", "accuracy", "", "coverage", "bias bp", "disp bp", "late s")
     numbers = "values accuracy coverage"
     render.table(out, heads, [*rows, _row("all", card["total"])], numbers)
     _gaps(out, card["gaps"])
@@ -162,7 +162,7 @@ def _charted(out: Console, card: dict[str, Any]) -> None:
 
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_BAR = 8
+_BAR = 4
 
 
 def _row(name: str, figures: dict[str, Any]) -> tuple[object, ...]:
