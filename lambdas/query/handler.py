@@ -67,6 +67,7 @@ def _rules_and_scores(
     from qis.adapters.postgres.catalogue import PostgresCatalogue
     from qis.adapters.postgres.event_store import PostgresEventStore
     from qis.adapters.postgres.scoreboard import PostgresScores
+    from qis.adapters.resolvers import installed
     from qis.api.rules import RuleReadOperations
     from qis.api.scores import ScoreOperations
     from qis.application.learning import LearnWeights
@@ -74,7 +75,7 @@ def _rules_and_scores(
     from qis.application.scoreboard import ScoreQueries
 
     catalogue = PostgresCatalogue(database, time.monotonic)
-    what_if = WhatIf(PostgresEventStore(database), catalogue)
+    what_if = WhatIf(PostgresEventStore(database), catalogue, installed)
     learning = LearnWeights(PostgresEventStore(database), reads, catalogue)
     rules = RuleReadOperations(RuleQueries(reads), what_if, learning).handlers()
     return rules | ScoreOperations(ScoreQueries(PostgresScores(database), catalogue), clock).handlers()

@@ -238,7 +238,7 @@ class Front:
         reading = ReadOperations(queries, self.cache, lambda: CLOCK).handlers()
         reading |= IssueReadOperations(FakeIssues()).handlers()
         reading |= ScoreOperations(FakeScores(), lambda: CLOCK).handlers()  # type: ignore[arg-type] # as queries
-        tried = WhatIf(MemoryEventStore(), FixedCatalogue(catalogue()))
+        tried = WhatIf(MemoryEventStore(), FixedCatalogue(catalogue()), bool)
         learning = LearnWeights(MemoryEventStore(), self.reads, FixedCatalogue(catalogue()))  # type: ignore[arg-type]
         reading |= RuleReadOperations(RuleQueries(self.reads), tried, learning).handlers()  # type: ignore[arg-type]
         writing = WriteOperations(self.writes, self.writes, self.writes).handlers()

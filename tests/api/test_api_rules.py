@@ -95,6 +95,14 @@ def test_a_range_in_parts_gives_the_report_of_the_whole(decided: World) -> None:
     assert (changes, part["report"]) == (whole["changes"], whole["report"])
 
 
+def test_a_candidate_with_a_resolver_that_is_not_installed_is_refused_as_when_it_is_put(world: World) -> None:
+    unknown = {**RULES, "conflict": "nobody"}
+    tried = world.send("POST", TRY, {"definition": unknown, **RANGE}, **FX)
+    put = world.send("PUT", "/api/v1/rules/{rules}", unknown, **FX)
+    assert (tried.status, tried.json["violations"]) == (put.status, put.json["violations"])
+    assert tried.json["violations"][0]["rule"] == "known-resolver"
+
+
 def test_a_forged_place_is_refused(decided: World) -> None:
     for resume in ("x", "e30=", "W10=", "WyJYIiwgIngiLCBudWxsLCB7fV0="):
         answer = decided.send("POST", TRY, {**RANGE, "resume": resume}, **FX)

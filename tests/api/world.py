@@ -139,7 +139,7 @@ class World:
         scores = ScoreQueries(PostgresScores(database), self.catalogue)
         reading |= ScoreOperations(scores, clock).handlers()
         learning = LearnWeights(store, self.reads, self.catalogue)
-        tried = WhatIf(store, self.catalogue)
+        tried = WhatIf(store, self.catalogue, installed)
         reading |= RuleReadOperations(RuleQueries(self.reads), tried, learning).handlers()
         writing = WriteOperations(self.ingest, self.corrections, self.register).handlers()
         writing |= IssueWriteOperations(desk).handlers()

@@ -144,7 +144,7 @@ def test_any_order_and_any_batches_give_the_same_decisions_and_official_values(
     at_once.run([claims])
     other.run(batches)
     assert other.result() == at_once.result()
-    tried = WhatIf(other.store, other.reader)
+    tried = WhatIf(other.store, other.reader, bool)
     answer = tried.run(Scope("fx", SNAPS[0], snap(99)), None, None, 1_000)
     assert not answer["changes"], "what is tried is what is done"
     assert answer["report"]["values"] == len(other.store.decisions)

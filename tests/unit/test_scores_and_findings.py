@@ -44,6 +44,13 @@ def test_the_four_scores_of_a_value() -> None:
     assert scores.composite == Decimal("0.6042")
 
 
+def test_sources_that_may_not_speak_count_in_no_score() -> None:
+    claims = [claim("alpha", "1.1", received=60), claim("beta", "9", received=9_999)]
+    rule_set = rules(precedence=["alpha", "beta"], sources=["alpha"], timely_within="PT1H")
+    scores = value_scores(claims, {claims[0].claim_id}, [], rule_set)
+    assert (scores.accuracy, scores.completeness, scores.timeliness) == (1, 1, 1)
+
+
 def test_a_score_that_nothing_was_measured_for_does_not_exist() -> None:
     scores = value_scores([claim(received=None)], set(), [], rules())
     assert scores.timeliness is None

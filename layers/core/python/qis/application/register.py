@@ -10,6 +10,7 @@ from qis.domain import events as ev
 from qis.domain.checks import parse_check
 from qis.domain.errors import refuse
 from qis.domain.rules import layer_json, parse_layer
+from qis.domain.rules.book import check_resolver
 from qis.domain.series import Kind, Series, parse_series, parse_source
 
 
@@ -80,9 +81,7 @@ class Register:
             last = parse_layer(loaded.events[-1].data, layer.version)
             if last == layer:
                 return dict(loaded.events[-1].data)
-        conflict = layer.fields.get("conflict")
-        if conflict is not None and not self._known_resolver(conflict):
-            raise refuse("conflict", conflict, "known-resolver", "is not the name of an installed resolver")
+        check_resolver(layer, self._known_resolver)
         self._catalogue.newest().check_rules(layer)
         self._append(stream, loaded.version, ev.RULES_CHANGED, layer_json(layer), actor, correlation_id)
         return layer_json(layer)

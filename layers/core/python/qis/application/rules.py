@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from qis.domain.errors import NotFound, refuse
 from qis.domain.kinds.record import Structure
 from qis.domain.reconciliation import Reference
 from qis.domain.rules import RuleBook, layer_json, parse_layer
-from qis.domain.rules.book import LONGEST_CHAIN, effective_json
+from qis.domain.rules.book import LONGEST_CHAIN, check_resolver, effective_json
 from qis.domain.rules.documents import differences
 from qis.domain.series import check_id, check_text, parse_series
 from qis.domain.snap import Snap, parse_snap
@@ -160,9 +160,13 @@ def parse_series_list(value: object) -> list[str]:
 class WhatIf:
     """Rules tried on stored history. Reads only: nothing of it can be published."""
 
-    def __init__(self, store: EventStore, catalogue: CatalogueReader) -> None:
+    def __init__(
+        self, store: EventStore, catalogue: CatalogueReader, known_resolver: Callable[[str], bool]
+    ) -> None:
+        """``known_resolver`` says whether a resolver of concurrent overrides of that name is installed."""
         self._store = store
         self._catalogue = catalogue
+        self._known_resolver = known_resolver
 
     def run(
         self, scope: Scope, definition: Mapping[str, Any] | None, resume: str | None, limit: int
@@ -190,6 +194,7 @@ class WhatIf:
             layer = parse_layer(
                 {**definition, "rules": scope.rules}, versions[0].version + 1 if versions else 1
             )
+            check_resolver(layer, self._known_resolver)
             catalogue.check_rules(layer)
             book = book.having(layer)
         ids = scope.ids(catalogue, book)

@@ -82,9 +82,14 @@ def quotient(total: Decimal, count: Decimal) -> Decimal | None:
 def value_scores(
     claims: Collection[Claim], agreeing: Collection[str], checks: Collection[Check], rules: RuleSet
 ) -> Scores:
-    """Scores of one official value, from the claims of its snap (revisions included)."""
+    """Scores of one official value, from the claims of its snap (revisions included) by sources that may
+    speak: those who mean something else say nothing of it."""
+    expected = set(rules.precedence)
+    if rules.sources:
+        claims = [c for c in claims if c.source in rules.sources]
+        expected.intersection_update(rules.sources)
+    expected.update(c.source for c in claims)
     timed = [c for c in claims if c.received_at is not None]
-    expected = set(rules.precedence) | {c.source for c in claims}
     return Scores(
         accuracy=share(sum(c.claim_id in agreeing for c in claims), len(claims)),
         completeness=share(len({c.source for c in claims}), len(expected)),

@@ -16,7 +16,7 @@ The first version of a document covers every snap, so there always is one in for
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -263,6 +263,17 @@ def parse_rules(given: object, version: int) -> RuleSet:
     if layer.extends is not None:
         raise refuse("extends", layer.extends, "stands-alone", "is not known here; give the whole rule set")
     return RuleBook([])._settle([layer])
+
+
+def check_resolver(layer: Layer, known: Callable[[str], bool]) -> None:
+    """Whether the resolver of concurrent overrides that rules name, if any, is installed.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    conflict = layer.fields.get("conflict")
+    if conflict is not None and not known(conflict):
+        raise refuse("conflict", conflict, "known-resolver", "is not the name of an installed resolver")
 
 
 def effective_json(book: RuleBook, name: str, snap: Snap) -> Mapping[str, Any]:
