@@ -18,6 +18,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.aws.services import S3RawStore, SqsDeadLetters
 from qis.adapters.backbone import failures, payload
+from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.connection import Database, Target, lost
 from qis.adapters.postgres.event_store import PostgresEventStore
@@ -56,7 +57,7 @@ def bootstrap() -> App:
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-ingest")
     store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)
     ingest = Ingest(
-        store,
+        PostgresAdmissions(database),
         catalogue,
         # Clients are made when first needed: each costs a tenth of a second of a cold start, and most writing
         # routes of the API need neither.

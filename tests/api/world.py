@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.checked_values import PostgresCheckedValues
 from qis.adapters.postgres.connection import Database, lost
@@ -121,7 +122,14 @@ class World:
         store = PostgresEventStore(database)
         self.catalogue = PostgresCatalogue(database, lambda: time.monotonic() * 1000)
         self.reconciler = Reconciler(store, self.catalogue)
-        self.ingest = Ingest(store, self.catalogue, Raw(), Letters(), PostgresReceipts(database), uuid4)
+        self.ingest = Ingest(
+            PostgresAdmissions(database),
+            self.catalogue,
+            Raw(),
+            Letters(),
+            PostgresReceipts(database),
+            uuid4,
+        )
         quality = Quality(store, self.catalogue, PostgresFacts(database))
         self.corrections = Corrections(store, self.catalogue, self.reconciler, quality, OVERRIDES)
         self.register = Register(store, self.catalogue, installed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -11,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from qis.adapters.postgres.event_store import PostgresEventStore
-from qis.application.ports import EventStore, Issue, KnownClaims, Neighbours, Outcome
+from qis.application.ports import EventStore, Issue, Neighbours
 from qis.domain import events as ev
 from tests.support.builders import (
     EUR,
@@ -20,7 +18,6 @@ from tests.support.builders import (
     claim,
     detected,
     ingested,
-    known_claims,
     published,
     reconciled,
     snap,
@@ -28,43 +25,12 @@ from tests.support.builders import (
 )
 from tests.support.fakes import MemoryEventStore
 
-Counts = dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """A store, and what it counted per load."""
-
-    store: EventStore
-    counts: Callable[[str], Counts]
-
-
-def in_memory() -> World:
-    store = MemoryEventStore()
-    return World(store, lambda load: store.loads.get(load, {"accepted": 0, "duplicate": 0, "rejected": 0}))
-
-
-def on_postgres(request: pytest.FixtureRequest) -> World:
-    database = request.getfixturevalue("database")
-
-    def counts(load: str) -> Counts:
-        row = database.app.connect().execute(
-            "SELECT accepted, duplicates, rejected FROM loads WHERE load_id = %s", (load,)
-        )
-        found = row.fetchone() or (0, 0, 0)
-        return dict(zip(("accepted", "duplicate", "rejected"), found, strict=True))
-
-    return World(PostgresEventStore(database.app), counts)
-
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.integration)])
-def world(request: pytest.FixtureRequest) -> World:
-    return in_memory() if request.param == "memory" else on_postgres(request)
-
-
-@pytest.fixture
-def store(world: World) -> EventStore:
-    return world.store
+def store(request: pytest.FixtureRequest) -> EventStore:
+    if request.param == "memory":
+        return MemoryEventStore()
+    return PostgresEventStore(request.getfixturevalue("database").app)
 
 
 def note(number: int) -> ev.NewEvent:
@@ -76,19 +42,6 @@ def note(number: int) -> ev.NewEvent:
 def numbers(store: EventStore, stream: str) -> list[int]:
     loaded = store.load([stream])
     return [e.data["number"] for e in loaded[stream].events] if stream in loaded else []
-
-
-def test_claims_of_a_stream_come_with_their_records_and_its_version(store: EventStore) -> None:
-    mine = claim()
-    assert not store.append([value_append(0, ingested(mine, record_id="r-1"), note(1))])
-    stream = ev.value_stream(mine.reference_data_id, mine.snap.text)
-    assert known_claims(store, stream, "value:none@x") == {stream: KnownClaims(2, {mine.claim_id: "r-1"})}
-
-
-def test_a_stream_without_claims_has_a_version_all_the_same(store: EventStore) -> None:
-    assert not store.append([append("series:X", 0, note(1))])
-    assert known_claims(store, "series:X") == {"series:X": KnownClaims(1, {})}
-    assert known_claims(store) == {}
 
 
 # append and load ---------------------------------------------------------------------------------
@@ -197,67 +150,6 @@ def test_several_appends_for_one_stream_lose_together(store: EventStore) -> None
 
 def test_an_empty_batch_changes_nothing(store: EventStore) -> None:
     assert store.append([]) == frozenset()
-
-
-# outcomes ----------------------------------------------------------------------------------------
-
-
-def accepted(record: str, stream: str, load: str = "load", **more: bool) -> Outcome:
-    return Outcome(record, load, "accepted", stream, claim().claim_id, **more)
-
-
-def duplicate(record: str, stream: str, load: str = "load") -> Outcome:
-    return Outcome(record, load, "duplicate", stream, claim().claim_id)
-
-
-def rejected(record: str, load: str = "load", **more: bool) -> Outcome:
-    violation = {"field": "value", "value": "x", "rule": "decimal", "message": "is not"}
-    return Outcome(record, load, "rejected", violations=[violation], payload=b"\x00\xff{", **more)
-
-
-def test_each_outcome_is_counted_under_its_load(world: World) -> None:
-    world.store.append(
-        [append("s", 0, note(0)), append("t", 0, note(0))],
-        [accepted("1", "s"), accepted("2", "t", "other"), duplicate("3", "s"), rejected("4"), rejected("5")],
-    )
-    assert world.counts("load") == {"accepted": 1, "duplicate": 1, "rejected": 2}
-    assert world.counts("other") == {"accepted": 1, "duplicate": 0, "rejected": 0}
-
-
-def test_a_redelivered_duplicate_or_rejection_is_counted_once(world: World) -> None:
-    for _ in range(3):
-        world.store.append([], [duplicate("1", "s"), rejected("2"), rejected("2")])
-    assert world.counts("load") == {"accepted": 0, "duplicate": 1, "rejected": 1}
-
-
-def test_an_outcome_counts_only_if_its_stream_won(world: World) -> None:
-    world.store.append([append("s", 0, note(0))])
-    lost = world.store.append(
-        [append("s", 0, note(1)), append("t", 0, note(1))],
-        [accepted("1", "s"), duplicate("2", "s"), accepted("3", "t"), rejected("4")],
-    )
-    assert lost == {"s"}
-    assert world.counts("load") == {"accepted": 1, "duplicate": 0, "rejected": 1}
-
-
-def test_a_redriven_record_moves_from_rejected_to_accepted(world: World) -> None:
-    world.store.append([], [rejected("1", "load"), rejected("2", "load")])
-    world.store.append([append("s", 0, note(0))], [accepted("1", "s", redriven=True)])
-    assert world.counts("load") == {"accepted": 1, "duplicate": 0, "rejected": 1}
-
-
-def test_a_redelivered_record_that_is_accepted_now_moves_from_rejected_to_accepted(world: World) -> None:
-    """What it lacked was registered in between, and the batch was delivered again."""
-    world.store.append([], [rejected("1"), rejected("2")])
-    world.store.append([append("s", 0, note(0))], [accepted("1", "s")])
-    assert world.counts("load") == {"accepted": 1, "duplicate": 0, "rejected": 1}
-
-
-def test_a_redriven_record_that_is_rejected_again_counts_once(world: World) -> None:
-    world.store.append([], [rejected("1")])
-    for _ in range(2):
-        world.store.append([], [rejected("1", redriven=True)])
-    assert world.counts("load") == {"accepted": 0, "duplicate": 0, "rejected": 1}
 
 
 # neighbours --------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from qis.domain.snap import parse_instant
 from tests.support.builders import catalogue, rules_body, series_body, source_body
 from tests.support.fakes import (
     FixedCatalogue,
+    MemoryAdmissions,
     MemoryDeadLetters,
     MemoryEventStore,
     MemoryRawStore,
@@ -129,7 +130,7 @@ def clean_run(load: Load) -> Decisions:
         store = MemoryEventStore()
         ids = iter(range(10**9))
         ingest = Ingest(
-            store,
+            MemoryAdmissions(store),
             known,
             MemoryRawStore(),
             MemoryDeadLetters(),

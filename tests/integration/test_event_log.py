@@ -10,8 +10,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from qis.adapters.postgres.event_store import PostgresEventStore, event_id
+from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
+from qis.adapters.postgres.log import event_id
 from qis.domain import events as ev
 from tests.support.builders import append, claim, ingested, published, rules_body, value_append
 from tests.support.databases import FreshDatabase

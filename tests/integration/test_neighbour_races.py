@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from qis.adapters.postgres.event_store import PostgresEventStore
-from qis.application.ports import Append, Basis, Outcome
+from qis.application.ports import Append, Basis
 from qis.application.reconcile import Reconciler, Trigger
 from qis.domain.snap import Snap
 from tests.support.builders import EUR, catalogue, claim, ingested, rules, snap, value_append
@@ -33,13 +33,11 @@ class Abreast(PostgresEventStore):
         self._barrier: threading.Barrier | None = barrier
         self._watched = watched
 
-    def append(
-        self, appends: Sequence[Append], outcomes: Sequence[Outcome] = (), bases: Sequence[Basis] = ()
-    ) -> frozenset[str]:
+    def append(self, appends: Sequence[Append], bases: Sequence[Basis] = ()) -> frozenset[str]:
         if self._barrier is not None:
             self._barrier.wait()
             self._barrier = None
-        return super().append(appends, outcomes, bases if self._watched else ())
+        return super().append(appends, bases if self._watched else ())
 
 
 def reconcile(store: PostgresEventStore, *snaps: Snap) -> Collection[object]:
@@ -107,7 +105,7 @@ def test_streams_of_one_basis_are_stored_together_or_not_at_all(database: FreshD
         reconcile_on = value_append(0, ingested(claim(value="9", at=snap(0.5))))
         store.append([reconcile_on])
         reconcile(store, snap(0.5))
-    assert store.append(again, (), [basis]) == frozenset(streams)
+    assert store.append(again, [basis]) == frozenset(streams)
     assert store.versions(streams)[streams[1]] == versions[streams[1]]
     fresh = Basis(EUR, frozenset(streams[1:]), store.neighbours(keys[1:]), frozenset())
-    assert not store.append(again[1:], (), [fresh])
+    assert not store.append(again[1:], [fresh])

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
@@ -54,7 +55,12 @@ class Path:
         self.register.series(series_body(), "setup", "setup")
         receipts = PostgresReceipts(database.app)
         self.ingest = Ingest(
-            store, catalogue, MemoryRawStore(), MemoryDeadLetters(), receipts, lambda: UUID(int=1)
+            PostgresAdmissions(database.app),
+            catalogue,
+            MemoryRawStore(),
+            MemoryDeadLetters(),
+            receipts,
+            lambda: UUID(int=1),
         )
         self.reconciler = Reconciler(store, catalogue)
         quality = Quality(store, catalogue, PostgresFacts(database.app))

@@ -19,6 +19,7 @@ from qis.domain.snap import Snap, parse_instant
 from tests.support.builders import EUR, SOURCES, catalogue, rules, snap
 from tests.support.fakes import (
     FixedCatalogue,
+    MemoryAdmissions,
     MemoryDeadLetters,
     MemoryEventStore,
     MemoryRawStore,
@@ -80,7 +81,7 @@ class Pipeline:
         reader = FixedCatalogue(catalogue(rule_sets=[rule_set]))
         ids = iter(range(10**6))
         self.ingest = Ingest(
-            self.store,
+            MemoryAdmissions(self.store),
             reader,
             MemoryRawStore(),
             MemoryDeadLetters(),

@@ -8,7 +8,7 @@ the order of a key, mixes keys, and brings again what it has brought before.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from qis.application.ingest import Delivery, Ingest
-from qis.application.ports import Append, Basis, Contended, Key, Loaded, Neighbours, Outcome, Unavailable
+from qis.application.ports import Admission, Append, Basis, Contended, Key, Loaded, Neighbours, Unavailable
 from qis.application.publish import publish
 from qis.application.quality import Quality
 from qis.application.reconcile import Reconciler, Trigger
@@ -29,6 +29,7 @@ from tests.support.builders import catalogue
 from tests.support.fakes import (
     EPOCH,
     FixedCatalogue,
+    MemoryAdmissions,
     MemoryBackbone,
     MemoryBus,
     MemoryDeadLetters,
@@ -92,16 +93,33 @@ class FaultyStore(MemoryEventStore):
         self._faults.strike("the store is away")
         return super().neighbours(keys, tracked)
 
-    def append(
-        self, appends: Sequence[Append], outcomes: Sequence[Outcome] = (), bases: Sequence[Basis] = ()
-    ) -> frozenset[str]:
+    def append(self, appends: Sequence[Append], bases: Sequence[Basis] = ()) -> frozenset[str]:
         if self._faults.hit():
             with self._faults.off():
                 self.others()
         self._faults.strike("the store went away before the commit")
-        lost = super().append(appends, outcomes, bases)
+        lost = super().append(appends, bases)
         self._faults.strike("the store went away after the commit")
         return lost
+
+
+class FaultyAdmissions(MemoryAdmissions):
+    """Admissions that fail before or after the commit, and that others get in before."""
+
+    def __init__(self, store: FaultyStore, faults: Faults) -> None:
+        super().__init__(store)
+        self._others = store
+        self._faults = faults
+
+    @contextmanager
+    def open(self) -> Iterator[Admission]:
+        if self._faults.hit():
+            with self._faults.off():
+                self._others.others()
+        with super().open() as admission:
+            yield admission
+            self._faults.strike("the store went away before the commit")
+        self._faults.strike("the store went away after the commit")
 
 
 class FaultyBackbone(MemoryBackbone):
@@ -219,7 +237,7 @@ class World:
         known = FixedCatalogue(catalogue(rule_sets=[rules]))
         ids = iter(range(10**9))
         self._ingest = Ingest(
-            self.store,
+            FaultyAdmissions(self.store, self.faults),
             known,
             FaultyRawStore(self.faults),
             self.letters,

@@ -12,7 +12,7 @@ from typing import Any
 
 from qis.adapters.resolvers import resolver
 from qis.application.corrections import Overrides
-from qis.application.ports import Append, Catalogue, EventStore, KnownClaims
+from qis.application.ports import Append, Catalogue
 from qis.domain import events as ev
 from qis.domain.claims import Claim, claim_identity
 from qis.domain.rules import RuleBook, RuleSet, parse_layer, parse_rules, rule_set_json
@@ -235,10 +235,3 @@ def _record(number: int, payload: bytes, stream: str) -> Mapping[str, Any]:
         "awsRegion": "us-east-1",
         "eventSourceARN": f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}",
     }
-
-
-def known_claims(store: EventStore, *streams: str) -> dict[str, KnownClaims]:
-    """What a store knows of the claims of streams."""
-    with store.claims(streams) as found:
-        pass
-    return dict(found)

@@ -12,16 +12,19 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+from qis.application.admission import Known, fates
 from qis.application.arrivals import Arrived
 from qis.application.detectors import Kept, Past
 from qis.application.ports import (
+    Admission,
     Append,
     Basis,
+    Candidate,
     Catalogue,
     DeadLetter,
+    Fate,
     Issue,
     Key,
-    KnownClaims,
     Loaded,
     Neighbours,
     Outcome,
@@ -86,22 +89,6 @@ class MemoryEventStore:
                 found[stream] = loaded
         return found
 
-    @contextmanager
-    def claims(self, streams: Collection[str]) -> Iterator[Mapping[str, KnownClaims]]:
-        found: dict[str, KnownClaims] = {}
-        yield found
-        found |= {
-            stream: KnownClaims(
-                loaded.version,
-                {
-                    e.data["claim_id"]: e.data["record_id"]
-                    for e in loaded.events
-                    if e.type == ev.DATA_INGESTED
-                },
-            )
-            for stream, loaded in self.load(streams).items()
-        }
-
     def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
         kept = self.snapshots.get(stream)
         if kept is None or kept[0] < version or kept[1].get("format") != state.get("format"):
@@ -110,9 +97,7 @@ class MemoryEventStore:
     def versions(self, streams: Collection[str]) -> Mapping[str, int]:
         return {s: len(self.streams[s]) for s in streams if s in self.streams}
 
-    def append(
-        self, appends: Sequence[Append], outcomes: Sequence[Outcome] = (), bases: Sequence[Basis] = ()
-    ) -> frozenset[str]:
+    def append(self, appends: Sequence[Append], bases: Sequence[Basis] = ()) -> frozenset[str]:
         expected: dict[str, int] = {}
         for one in appends:
             expected.setdefault(one.stream, one.expected_version)
@@ -125,7 +110,6 @@ class MemoryEventStore:
         for one in appends:
             if one.stream not in lost:
                 self._store(one, moment, tx)
-        self._count([o for o in outcomes if o.stream not in lost])
         return lost
 
     def _moment(self, streams: Collection[str]) -> datetime:
@@ -168,7 +152,7 @@ class MemoryEventStore:
         elif event.type in _CLOSING and self.issue_status.get(UUID(data["issue_id"])) == "open":
             self.issue_status[UUID(data["issue_id"])] = _CLOSING[event.type]
 
-    def _count(self, outcomes: Sequence[Outcome]) -> None:
+    def count(self, outcomes: Sequence[Outcome]) -> None:
         for record_id in [o.record_id for o in outcomes if o.redriven or o.kind == "accepted"]:
             before = self.outcomes.pop(record_id, None)
             if before is not None:
@@ -215,6 +199,58 @@ class MemoryEventStore:
 
     def issue(self, issue_id: UUID) -> Issue | None:
         return self.issues.get(issue_id)
+
+
+class MemoryAdmissions:
+    """``Admissions`` to a ``MemoryEventStore``."""
+
+    def __init__(self, store: MemoryEventStore) -> None:
+        self.store = store
+
+    @contextmanager
+    def open(self) -> Iterator[Admission]:
+        admission = _MemoryAdmission(self.store)
+        yield admission
+        if lost := MemoryEventStore.append(self.store, admission.appends):
+            raise AssertionError(f"{lost} changed while they were taken")
+        self.store.count(admission.outcomes)
+
+
+class _MemoryAdmission:
+    def __init__(self, store: MemoryEventStore) -> None:
+        self._store = store
+        self._last = ""
+        self._taken: list[Candidate] = []
+        self.appends: list[Append] = []
+        self.outcomes: list[Outcome] = []
+
+    def take(self, candidates: Sequence[Candidate]) -> None:
+        streams = sorted({c.stream for c in candidates})
+        if streams and streams[0] <= self._last:
+            raise AssertionError(f"{streams[0]} is taken after {self._last}")
+        self._last = streams[-1] if streams else self._last
+        self._taken += candidates
+
+    def store(self) -> Sequence[Fate]:
+        streams = {c.stream for c in self._taken}
+        known: Known = {
+            stream: {
+                e.data["claim_id"]: e.data["record_id"] for e in loaded.events if e.type == ev.DATA_INGESTED
+            }
+            for stream, loaded in self._store.load(streams).items()
+        }
+        versions = dict(self._store.versions(streams))
+        become = fates(self._taken, known)
+        for c, fate in zip(self._taken, become, strict=True):
+            if fate == "accepted":
+                version = versions.get(c.stream, 0)
+                versions[c.stream] = version + 1
+                event = ev.NewEvent(ev.DATA_INGESTED, c.data())
+                self.appends.append(Append(c.stream, version, (event,), c.actor, c.load_id))
+        return become
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes += outcomes
 
 
 def _key(data: ev.Data) -> tuple[str, Snap]:

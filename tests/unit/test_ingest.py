@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from qis.application.ingest import ATTEMPTS, MAX_REST_CLAIMS, Delivery, Ingest
-from qis.application.ports import Contended, Unavailable
+from qis.application.ingest import MAX_REST_CLAIMS, PIECE, Delivery, Ingest
+from qis.application.ports import Unavailable
 from qis.domain.errors import Conflict, InvalidInput
 from qis.domain.events import value_stream
 from tests.support.builders import (
@@ -21,17 +21,18 @@ from tests.support.builders import (
     claim_body,
     claim_record,
     ingested,
+    series,
     snap,
     source,
     value_append,
 )
 from tests.support.fakes import (
     FixedCatalogue,
+    MemoryAdmissions,
     MemoryDeadLetters,
     MemoryEventStore,
     MemoryRawStore,
     MemoryReceipts,
-    racing,
 )
 
 STREAM = value_stream(EUR, FIRST.text)
@@ -49,7 +50,12 @@ class World:
     def __post_init__(self) -> None:
         ids = (UUID(int=n) for n in range(1, 10**6))
         self.ingest = Ingest(
-            self.store, self.reader, self.raw, self.letters, MemoryReceipts(), lambda: next(ids)
+            MemoryAdmissions(self.store),
+            self.reader,
+            self.raw,
+            self.letters,
+            MemoryReceipts(),
+            lambda: next(ids),
         )
 
     def deliver(self, *records: tuple[str, bytes], redriven: bool = False) -> dict[str, int]:
@@ -149,44 +155,20 @@ def test_claims_join_a_stream_that_holds_other_events_already() -> None:
     assert world.store.versions([STREAM]) == {STREAM: 2}
 
 
+def test_a_batch_of_several_pieces_is_taken_as_one() -> None:
+    """In any order of delivery, with a series that is longer than a piece; the fake refuses a wrong order."""
+    world = World(reader=FixedCatalogue(catalogue([series(), series("FX.USD")])))
+    records = [
+        (f"r{n}", row(value=f"1.{n:04d}", reference_data_id="FX.USD" if n % 3 else EUR))
+        for n in range(3 * PIECE)
+    ]
+    records.insert(PIECE, ("bad", b"poison"))
+    assert world.deliver(*records) == {"accepted": 3 * PIECE, "rejected": 1}
+    assert world.deliver(*reversed(records)) == {"rejected": 1, "redelivered": 3 * PIECE}
+
+
 def test_an_empty_batch_is_nothing() -> None:
     assert World().deliver() == {}
-
-
-# races -------------------------------------------------------------------------------------------
-
-
-def test_a_claim_that_loses_to_another_writer_is_decided_again() -> None:
-    world = World()
-    racing(world.store, [value_append(0, ingested(claim("beta"), "rival"))])
-    other = row(snap=snap(1).text)
-    assert world.deliver(("r1", row()), ("r2", other)) == {"accepted": 2}
-    assert world.load() == {"accepted": 2}
-    assert world.values == [("beta", "1.1000"), ("alpha", "1.1000"), ("alpha", "1.1000")]
-
-
-def test_a_claim_that_loses_to_the_same_claim_is_a_duplicate() -> None:
-    world = World()
-    racing(world.store, [value_append(0, ingested(claim(received=None), "rival"))])
-    assert world.deliver(("r1", row())) == {"duplicate": 1}
-    assert world.load() == {"duplicate": 1}
-
-
-def test_a_claim_that_loses_to_its_own_redelivery_counts_once() -> None:
-    world = World()
-    racing(world.store, [value_append(0, ingested(claim(received=None), "r1"))])
-    assert world.deliver(("r1", row())) == {"redelivered": 1}
-    assert "load" not in world.store.loads
-
-
-def test_who_keeps_losing_gives_up_and_may_be_delivered_again() -> None:
-    world = World()
-    rivals = [value_append(0, ingested(claim("beta", f"1.{n}"), f"rival-{n}")) for n in range(ATTEMPTS)]
-    racing(world.store, rivals)
-    with pytest.raises(Contended):
-        world.deliver(("r1", row()), ("r2", b"poison"))
-    assert world.deliver(("r1", row()), ("r2", b"poison")) == {"accepted": 1, "rejected": 1}
-    assert world.load() == {"accepted": 1, "rejected": 1}
 
 
 # rejected and redriven ---------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from tests.support.builders import (
 )
 from tests.support.fakes import (
     FixedCatalogue,
+    MemoryAdmissions,
     MemoryDeadLetters,
     MemoryEventStore,
     MemoryRawStore,
@@ -273,7 +274,12 @@ def test_a_poison_record_is_dead_lettered_with_its_reason_and_its_neighbours_are
 ) -> None:
     store, letters = MemoryEventStore(), MemoryDeadLetters()
     ingest = Ingest(
-        store, FixedCatalogue(CATALOGUE), MemoryRawStore(), letters, MemoryReceipts(), lambda: UUID(int=1)
+        MemoryAdmissions(store),
+        FixedCatalogue(CATALOGUE),
+        MemoryRawStore(),
+        letters,
+        MemoryReceipts(),
+        lambda: UUID(int=1),
     )
     batch = [
         Delivery("1", "load", claim_record()),

@@ -7,40 +7,40 @@ broken rule, kept with its payload and dead-lettered). A redelivery of the same 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from qis.application.ports import (
-    NO_CLAIMS,
-    Append,
+    Admissions,
+    Candidate,
     Catalogue,
     CatalogueReader,
-    Contended,
     DeadLetter,
     DeadLetters,
-    EventStore,
-    KnownClaims,
     Outcome,
     RawStore,
     Receipts,
+    Unavailable,
 )
 from qis.domain import exact_json
-from qis.domain.claims import Claim, parse_claim
+from qis.domain.claims import parse_claim
 from qis.domain.errors import Conflict, InvalidInput, Violation, refuse, shown
-from qis.domain.events import DATA_INGESTED, NewEvent, value_stream, value_stream_subject
+from qis.domain.events import value_stream, value_stream_subject
 
-ATTEMPTS = 8
+PIECE = 125
+"""Records that are checked and handed to the log together: a few make a batch, so that both sides work."""
+RAW_PATIENCE = 2.0
+"""Seconds that a batch, its claims in the log but not committed, waits for its raw payloads to be kept."""
 MAX_BYTES = 65_536
 """Largest claim record; a claim is a few hundred bytes."""
 MAX_REST_CLAIMS = 10_000
-_UNKNOWN = frozenset({"known-series", "known-source", "active-source"})
-"""Rules that a change of the catalogue may have made good."""
 
 
 class Delivery(NamedTuple):
@@ -54,13 +54,15 @@ class Delivery(NamedTuple):
     redriven: bool = False
 
 
-class _Accepted(NamedTuple):
-    claim: Claim
-    stream: str
-    record_id: str
-    load_id: str
+class _Given(NamedTuple):
+    """A record as it was read, or why it could not be."""
+
+    order: str
+    """What the names of its streams begin with, after the word ``value``."""
     place: int
-    redriven: bool
+    delivery: Delivery
+    body: Any
+    refusal: InvalidInput | None
 
 
 def decode(payload: bytes) -> Any:
@@ -107,14 +109,14 @@ class Ingest:
 
     def __init__(
         self,
-        store: EventStore,
+        admissions: Admissions,
         catalogue: CatalogueReader,
         raw: RawStore,
         dead_letters: DeadLetters,
         receipts: Receipts,
         new_id: Callable[[], UUID],
     ) -> None:
-        self._store = store
+        self._admissions = admissions
         self._catalogue = catalogue
         self._raw = raw
         self._dead_letters = dead_letters
@@ -129,7 +131,7 @@ class Ingest:
             How many records ended as ``accepted``, ``duplicate``, ``rejected`` or ``redelivered``.
 
         Raises:
-            Contended, Unavailable: nothing may be assumed; redelivering the whole batch is safe.
+            Unavailable: nothing may be assumed; redelivering the whole batch is safe.
         """
         outcomes, _ = self._take(batch, None)
         letters = [
@@ -192,92 +194,100 @@ class Ingest:
         payloads = [d.payload for d in batch]
         uri = self._raw.address(payloads)
         upload = self._uploads.submit(self._raw.put, uri, payloads)
-        outcomes, accepted = _examine_all(batch, self._catalogue.current())
-        if any(v["rule"] in _UNKNOWN for o in outcomes.values() for v in o.violations):
-            # It may have been registered a moment ago, and for these very claims.
-            outcomes, accepted = _examine_all(batch, self._catalogue.newest())
-        waiting = list(outcomes.values())
+        given = [_read(place, delivery) for place, delivery in enumerate(batch)]
+        catalogue = self._catalogue_for(given)
+        outcomes: dict[int, Outcome] = {}
         repeated: dict[int, Outcome] = {}
-        for _ in range(ATTEMPTS):
-            with self._store.claims({a.stream for a in accepted}) as stored:
-                events = [_event(a, uri) for a in accepted]
-            appends, decided, again = _decide(accepted, events, stored, actor)
-            # Before the transaction, not in it: one that waits for another service holds up every follower.
-            upload.result()
-            lost = self._store.append(appends, [*waiting, *decided.values()])
-            outcomes |= {i: o for i, o in decided.items() if o.stream not in lost}
-            repeated |= {i: o for i, o in again.items() if o.stream not in lost}
-            if not lost:
-                return outcomes, repeated
-            waiting = []
-            accepted = [a for a in accepted if a.stream in lost]
-        raise Contended(f"{len(accepted)} claims lost to other writers {ATTEMPTS} times")
+        taken: list[Candidate] = []
+        with self._admissions.open() as admission:
+            for piece in _pieces(given):
+                candidates: list[Candidate] = []
+                for one in piece:
+                    checked = _examine(one, catalogue, uri, actor)
+                    if isinstance(checked, Outcome):
+                        outcomes[one.place] = checked
+                    else:
+                        candidates.append(checked)
+                admission.take(candidates)
+                taken += candidates
+            for candidate, fate in zip(taken, admission.store(), strict=True):
+                redriven = batch[candidate.place].redriven
+                if fate == "redelivered":
+                    repeated[candidate.place] = _outcome(candidate, "duplicate", redriven)
+                else:
+                    outcomes[candidate.place] = _outcome(candidate, fate, redriven)
+            # Before the commit, so that an event's raw payload is there as long as the event is; the upload
+            # ran beside all of the above. And before the counting, whose rows other batches wait for.
+            try:
+                upload.result(RAW_PATIENCE)
+            except TimeoutError as error:
+                raise Unavailable(f"the raw store took more than {RAW_PATIENCE:g} s") from error
+            admission.count(list(outcomes.values()))
+        return outcomes, repeated
+
+    def _catalogue_for(self, given: Sequence[_Given]) -> Catalogue:
+        """The catalogue; read anew if a record names what it does not have, since that may have been
+        registered a moment ago, and for these very claims."""
+        catalogue = self._catalogue.current()
+        for one in given:
+            body = one.body
+            if isinstance(body, dict) and not (
+                _among(body.get("reference_data_id"), catalogue.series)
+                and _among(body.get("source"), catalogue.active)
+            ):
+                return self._catalogue.newest()
+        return catalogue
 
 
-def _decide(
-    accepted: Sequence[_Accepted],
-    events: Sequence[NewEvent],
-    stored: Mapping[str, KnownClaims],
-    actor: str | None,
-) -> tuple[list[Append], dict[int, Outcome], dict[int, Outcome]]:
-    """Appends and outcomes of valid claims, given what their streams hold, and the redelivered ones."""
-    appends: list[Append] = []
-    outcomes: dict[int, Outcome] = {}
-    repeated: dict[int, Outcome] = {}
-    versions: dict[str, int] = {}
-    records: dict[str, dict[str, str]] = {}
-    for item, event in zip(accepted, events, strict=True):
-        stream, claim_id = item.stream, item.claim.claim_id
-        if stream not in versions:
-            found = stored.get(stream, NO_CLAIMS)
-            versions[stream], records[stream] = found.version, dict(found.records)
-        known = records[stream]
-        if claim_id in known:
-            into = outcomes if known[claim_id] != item.record_id else repeated
-            into[item.place] = _outcome(item, "duplicate")
-            continue
-        known[claim_id] = item.record_id
-        version = versions[stream]
-        versions[stream] = version + 1
-        outcomes[item.place] = _outcome(item, "accepted")
-        appends.append(Append(stream, version, (event,), actor or f"feed:{item.claim.source}", item.load_id))
-    return appends, outcomes, repeated
+def _among(name: object, known: Mapping[str, object]) -> bool:
+    return isinstance(name, str) and bool(known.get(name))
 
 
-def _examine_all(
-    batch: Sequence[Delivery], catalogue: Catalogue
-) -> tuple[dict[int, Outcome], list[_Accepted]]:
-    """Refusals by index in the batch, and the valid claims."""
-    outcomes: dict[int, Outcome] = {}
-    accepted: list[_Accepted] = []
-    for index, delivery in enumerate(batch):
-        taken = _examine(index, delivery, catalogue)
-        if isinstance(taken, Outcome):
-            outcomes[index] = taken
-        else:
-            accepted.append(taken)
-    return outcomes, accepted
-
-
-def _examine(index: int, delivery: Delivery, catalogue: Catalogue) -> _Accepted | Outcome:
-    record_id, load_id = delivery.record_id, delivery.load_id
+def _read(place: int, delivery: Delivery) -> _Given:
     try:
         body = decode(delivery.payload)
+    except InvalidInput as refusal:
+        return _Given("", place, delivery, None, refusal)
+    named = body.get("reference_data_id") if isinstance(body, dict) else None
+    # With the character that ends a series' name in a stream's, so that series sort as their streams do.
+    return _Given(f"{named}@" if isinstance(named, str) else "", place, delivery, body, None)
+
+
+def _pieces(given: list[_Given]) -> Iterator[Sequence[_Given]]:
+    """``given`` in pieces as ``Admission.take`` wants them: by series, none in two pieces. The records of a
+    series stay in their order."""
+    given.sort(key=itemgetter(0))
+    start = 0
+    while start < len(given):
+        end = min(start + PIECE, len(given))
+        while end < len(given) and given[end].order == given[end - 1].order:
+            end += 1
+        yield given[start:end]
+        start = end
+
+
+def _examine(given: _Given, catalogue: Catalogue, uri: str, actor: str | None) -> Candidate | Outcome:
+    """The record as a valid claim, or its rejection."""
+    _, place, delivery, body, refusal = given
+    record_id, load_id = delivery.record_id, delivery.load_id
+    try:
+        if refusal is not None:
+            raise refusal
         if isinstance(body, Mapping):
             record_id = _own_id(body, "record_id", record_id)
             load_id = _own_id(body, "correlation_id", load_id)
         claim = parse_claim(body, catalogue.series, catalogue.active)
-    except InvalidInput as refusal:
+    except InvalidInput as invalid:
         return Outcome(
             record_id=record_id,
             load_id=load_id,
             kind="rejected",
-            violations=[v.as_json() for v in refusal.violations],
+            violations=[v.as_json() for v in invalid.violations],
             payload=delivery.payload,
             redriven=delivery.redriven,
         )
     stream = value_stream(claim.reference_data_id, claim.snap.text)
-    return _Accepted(claim, stream, record_id, load_id, index, delivery.redriven)
+    return Candidate(claim, stream, record_id, load_id, actor or f"feed:{claim.source}", uri, place)
 
 
 def _own_id(body: Mapping[str, Any], name: str, default: str) -> str:
@@ -296,17 +306,9 @@ def _own_id(body: Mapping[str, Any], name: str, default: str) -> str:
     return value
 
 
-def _event(item: _Accepted, uri: str) -> NewEvent:
-    body = item.claim.as_json()
-    body["record_id"] = item.record_id
-    body["raw"] = {"uri": uri, "index": item.place}
-    return NewEvent(DATA_INGESTED, body)
-
-
-def _outcome(item: _Accepted, kind: Literal["accepted", "duplicate"]) -> Outcome:
-    return Outcome(
-        item.record_id, item.load_id, kind, item.stream, item.claim.claim_id, (), b"", item.redriven
-    )
+def _outcome(candidate: Candidate, kind: Literal["accepted", "duplicate"], redriven: bool) -> Outcome:
+    _, stream, record_id, load_id, _, _, _ = candidate
+    return Outcome(record_id, load_id, kind, stream, candidate.claim.claim_id, (), b"", redriven)
 
 
 def _reason(outcome: Outcome) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # a function that needs one port does not pay for the types o
     from uuid import UUID
 
     from qis.domain.checks import Check
+    from qis.domain.claims import Claim
     from qis.domain.events import Event, NewEvent, Position
     from qis.domain.reconciliation import Standings
     from qis.domain.rules import Layer, RuleBook
@@ -45,9 +46,33 @@ class Append(NamedTuple):
     causation_id: UUID | None = None
 
 
+class Candidate(NamedTuple):
+    """A valid claim on its way into its stream. (A tuple, like all that is made once a record.)"""
+
+    claim: Claim[Any]
+    stream: str
+    record_id: str
+    load_id: str
+    actor: str
+    raw: str
+    """Where the delivered batch is kept."""
+    place: int
+    """The record's place in it."""
+
+    def data(self) -> dict[str, Any]:
+        """The data of its ``DataIngested`` event."""
+        data = self.claim.as_json()
+        data["record_id"] = self.record_id
+        data["raw"] = {"uri": self.raw, "index": self.place}
+        return data
+
+
+Fate: TypeAlias = Literal["accepted", "duplicate", "redelivered"]
+"""What becomes of a valid claim: it is an event now; another record brought it before; this one did."""
+
+
 class Outcome(NamedTuple):
-    """What became of one delivered record. A valid one names its stream, and counts only if the stream's
-    append won: whoever lost decides again."""
+    """What became of one delivered record that is to be counted."""
 
     record_id: str
     load_id: str
@@ -57,6 +82,38 @@ class Outcome(NamedTuple):
     violations: Sequence[Mapping[str, str]] = ()
     payload: bytes = b""
     redriven: bool = False
+
+
+class Admission(Protocol):
+    """Claims entering the log in one transaction: all of it is stored, or nothing."""
+
+    def take(self, candidates: Sequence[Candidate]) -> None:
+        """Take the streams of some of the claims, and look what they hold while the caller checks the next.
+
+        Streams are held until the admission ends: other writers wait. So that no two wait for each other,
+        these pieces go by ascending stream, and a stream is in one of them only.
+        """
+        ...
+
+    def store(self) -> Sequence[Fate]:
+        """Append the claims that their streams do not hold yet, once, after the last piece.
+
+        Returns:
+            What becomes of each claim that was taken, in order.
+        """
+        ...
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Count records under their loads, each once however often it is delivered."""
+        ...
+
+
+class Admissions(Protocol):
+    """Where claims enter the log."""
+
+    def open(self) -> AbstractContextManager[Admission]:
+        """An admission: durable when the context ends, undone if it ends with an error."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +127,6 @@ class Loaded:
 
 
 EMPTY = Loaded(0, ())
-
-
-@dataclass(frozen=True, slots=True)
-class KnownClaims:
-    """Claims that a stream holds, each with the record that brought it, and the stream's version."""
-
-    version: int
-    records: Mapping[str, str]
-
-
-NO_CLAIMS = KnownClaims(0, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,20 +182,11 @@ class EventStore(Protocol):
         """As ``load``, but from the last snapshot of this format on, where there is one."""
         ...
 
-    def claims(self, streams: Collection[str]) -> AbstractContextManager[Mapping[str, KnownClaims]]:
-        """Claims of streams without the rest of their events; a stream that does not exist is left out.
-
-        The mapping is filled when the context ends, so that the caller can work while the store looks.
-        """
-        ...
-
     def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
         """Keep a snapshot, unless a newer one is kept."""
         ...
 
-    def append(
-        self, appends: Sequence[Append], outcomes: Sequence[Outcome] = (), bases: Sequence[Basis] = ()
-    ) -> frozenset[str]:
+    def append(self, appends: Sequence[Append], bases: Sequence[Basis] = ()) -> frozenset[str]:
         """Append durably, in one transaction, with the read models that follow inline.
 
         Args:

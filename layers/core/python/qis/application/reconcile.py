@@ -167,7 +167,7 @@ class Reconciler:
                 if events
             }
             new = [a for _, a in appends.values()]
-            lost = self._store.append(new, (), plan.bases()) if new else frozenset()
+            lost = self._store.append(new, plan.bases()) if new else frozenset()
             for stream, (key, _) in appends.items():
                 if stream not in lost:
                     done[key] = plan.events[key]

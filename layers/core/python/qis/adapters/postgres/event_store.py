@@ -14,22 +14,17 @@ everything recorded up to it.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import msgspec
-
 from qis.adapters.postgres import projections
 from qis.adapters.postgres.connection import Database
-from qis.adapters.postgres.log import COLUMNS, WAKE_CHANNEL, event_of
-from qis.application.ports import Append, Basis, Issue, Key, KnownClaims, Loaded, Neighbours, Outcome
-from qis.domain.events import VERSIONS, Event
+from qis.adapters.postgres.log import COLUMNS, COPY, WAKE_CHANNEL, copy_row, event_of, json_text
+from qis.application.ports import Append, Basis, Issue, Key, Loaded, Neighbours
+from qis.domain.events import Event
 from qis.domain.reconciliation import standings_of
 from qis.domain.snap import Snap
 
@@ -64,8 +59,6 @@ CROSS JOIN LATERAL (
 ORDER BY stream, version
 """  # noqa: S608 - the only thing interpolated is the constant list of columns
 
-_CLAIMS = "SELECT stream, version, claim_id, record_id FROM known_claims(%s)"
-
 _KEEP_SNAPSHOT = """
 INSERT INTO stream_snapshots AS s (stream, version, state, taken_at)
 VALUES (%s, %s, %s, clock_timestamp())
@@ -75,11 +68,6 @@ WHERE s.version < excluded.version OR s.state -> 'format' <> excluded.state -> '
 """
 
 _MOVE_HEADS = "SELECT stream, recorded_at FROM move_heads(%s)"
-
-_COPY = (
-    "COPY events (event_id, type, type_version, stream, version, recorded_at, actor, correlation_id, "
-    "causation_id, data) FROM STDIN"
-)
 
 _NEIGHBOURS = """
 WITH k AS (SELECT * FROM json_to_recordset(%s) AS k(id text, ns bigint, tracked boolean))
@@ -130,17 +118,6 @@ _RUN = 100
 """Appends whose rows are rendered together."""
 
 
-def event_id(stream: str, version: int) -> str:
-    """The identity of an event, as 32 hexadecimal digits. It follows from the event's place, so a repeated
-    append cannot make a second one."""
-    identity = _IDENTITY.copy()
-    identity.update(f"{stream}#{version}".encode())
-    return identity.hexdigest()
-
-
-_IDENTITY = blake2b(digest_size=16, person=b"qis-event-v1")
-
-
 class PostgresEventStore:
     """``EventStore`` on PostgreSQL. Not for concurrent use by threads: one per process or worker."""
 
@@ -172,32 +149,11 @@ class PostgresEventStore:
             found[event.stream] = Loaded(event.version, events, None if at is None else (at, state))
         return found
 
-    @contextmanager
-    def claims(self, streams: Collection[str]) -> Iterator[Mapping[str, KnownClaims]]:
-        """See ``EventStore.claims``."""
-        found: dict[str, KnownClaims] = {}
-        if not streams:
-            yield found
-            return
-        connection = self._database.connect()
-        with connection.pipeline():
-            asked = connection.execute(_CLAIMS, (_json(list(streams)),))
-            yield found
-        records: dict[str, dict[str, str]] = {}
-        for stream, version, claim_id, record_id in asked.fetchall():
-            if stream not in found:
-                records[stream] = {}
-                found[stream] = KnownClaims(version, records[stream])
-            if claim_id is not None:
-                records[stream][claim_id] = record_id
-
     def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
         """See ``EventStore.keep_snapshot``."""
         self._database.connect().execute(_KEEP_SNAPSHOT, (stream, version, json.dumps(state)))
 
-    def append(
-        self, appends: Sequence[Append], outcomes: Sequence[Outcome] = (), bases: Sequence[Basis] = ()
-    ) -> frozenset[str]:
+    def append(self, appends: Sequence[Append], bases: Sequence[Basis] = ()) -> frozenset[str]:
         """See ``EventStore.append``."""
         with self._database.transaction() as connection:
             overtaken = _overtaken(connection, bases) if bases else frozenset()
@@ -211,19 +167,14 @@ class PostgresEventStore:
             won = [i for i, a in enumerate(appends) if a.stream not in lost]
             if won:
                 moment = recorded_at.isoformat()
-                with connection.cursor().copy(_COPY) as copy:
+                with connection.cursor().copy(COPY) as copy:
                     # In runs: the server stores one while the next is rendered.
                     for run in range(0, len(won), _RUN):
                         some = won[run : run + _RUN]
                         copy.write("".join([_rows(appends[i], bodies[i], moment) for i in some]))
                 types = frozenset(e.type for i in won for e in appends[i].events)
                 projections.project_inline(connection, types, recorded_at)
-            with connection.pipeline():
-                if outcomes:
-                    kept = outcomes if not lost else [o for o in outcomes if o.stream not in lost]
-                    _keep_outcomes(connection, kept, recorded_at)
-                if won:
-                    connection.execute(f"NOTIFY {WAKE_CHANNEL}")
+                connection.execute(f"NOTIFY {WAKE_CHANNEL}")
         return lost | overtaken
 
     def neighbours(self, keys: Collection[Key], tracked: Collection[Key] = ()) -> Mapping[Key, Neighbours]:
@@ -317,8 +268,8 @@ def _move_heads(
         moves[append.stream] = append.expected_version + len(append.events)
     given = [{"stream": s, "expected": expected[s], "moved": moves[s]} for s in sorted(moves)]
     with connection.pipeline():
-        moving = connection.execute(_MOVE_HEADS, (_json(given),))
-        bodies = [[_json(e.data) for e in a.events] for a in appends]
+        moving = connection.execute(_MOVE_HEADS, (json_text(given),))
+        bodies = [[json_text(e.data) for e in a.events] for a in appends]
     moved: dict[str | None, datetime] = dict(moving.fetchall())
     clock = moved.pop(None)
     recorded_at = max(moved.values(), default=clock)
@@ -333,123 +284,19 @@ def _move_heads(
 
 def _rows(append: Append, bodies: Sequence[str], recorded_at: str) -> str:
     """The append's rows in the text format of COPY."""
-    stream, actor, correlation = _escape(append.stream), _escape(append.actor), _escape(append.correlation_id)
-    cause = r"\N" if append.causation_id is None else str(append.causation_id)
-    rows = ""
-    for version, (event, body) in enumerate(
-        zip(append.events, bodies, strict=True), append.expected_version + 1
-    ):
-        # JSON holds no tab or newline of its own; backslashes it does.
-        data = body.replace("\\", "\\\\")
-        rows += (
-            f"{event_id(append.stream, version)}\t{event.type}\t{VERSIONS[event.type]}\t{stream}\t{version}"
-            f"\t{recorded_at}\t{actor}\t{correlation}\t{cause}\t{data}\n"
-        )
-    return rows
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _escape(text: str) -> str:
-    """``text`` in the text format of COPY."""
-    return text.translate(_ESCAPES) if _SPECIAL.search(text) else text
-
-
-_SPECIAL = re.compile(r"[\\\t\n\r]")
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
-
-_COUNT = """
-INSERT INTO loads AS l (load_id, accepted, duplicates, rejected, started_at, updated_at)
-SELECT load_id, accepted, duplicates, rejected, %(at)s, %(at)s
-FROM json_to_recordset(%(counts)s) AS x(load_id text, accepted bigint, duplicates bigint, rejected bigint)
-ORDER BY load_id
-ON CONFLICT (load_id) DO UPDATE SET accepted = l.accepted + excluded.accepted,
-    duplicates = l.duplicates + excluded.duplicates, rejected = l.rejected + excluded.rejected,
-    updated_at = excluded.updated_at
-"""
-
-_KEEP = """
-INSERT INTO ingest_outcomes (record_id, load_id, outcome, claim_id, violations, payload, recorded_at)
-SELECT record_id, load_id, outcome, claim_id, violations, decode(payload, 'hex'), %s
-FROM json_to_recordset(%s) AS x(record_id text, load_id text, outcome text, claim_id uuid,
-                                violations jsonb, payload text)
-ORDER BY record_id
-ON CONFLICT (record_id) DO NOTHING RETURNING load_id, outcome
-"""
-
-_FORGET = """
-DELETE FROM ingest_outcomes WHERE record_id IN (SELECT json_array_elements_text(%s::json))
-RETURNING load_id, outcome
-"""
-
-# Looks only where the load has rejections at all, which most have not.
-_FORGET_REJECTED = """
-DELETE FROM ingest_outcomes
-WHERE EXISTS (
-    SELECT FROM ingest_outcomes o JOIN json_array_elements_text(%s::json) AS l (id) ON o.load_id = l.id
-    WHERE o.outcome = 'rejected'
-) AND record_id IN (SELECT json_array_elements_text(%s::json))
-RETURNING load_id, outcome
-"""
-
-
-def _forget(connection: Connection, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """Drop earlier outcomes of records that have another now. Returns their loads and what they were."""
-    found: list[tuple[str, str]] = []
-    redriven = [o.record_id for o in outcomes if o.redriven]
-    if redriven:
-        found += connection.execute(_FORGET, (_json(redriven),)).fetchall()
-    accepted = [o for o in outcomes if o.kind == "accepted" and not o.redriven]
-    if accepted:
-        given = _json(sorted({o.load_id for o in accepted})), _json([o.record_id for o in accepted])
-        found += connection.execute(_FORGET_REJECTED, given).fetchall()
-    return found
-
-
-def _keep_outcomes(connection: Connection, outcomes: Sequence[Outcome], at: datetime) -> None:
-    """Count each record once, however often it is delivered.
-
-    An accepted record is counted by the append that stored its event, which happens once. Of the others
-    the first outcome is kept under the record's id; a redelivery finds it and is not counted again. One that
-    is accepted now, because what it lacked was registered in between, moves from rejected to accepted.
-    """
-    counts: dict[str, dict[str, int]] = {}
-
-    def count(load_id: str, kind: str, by: int) -> None:
-        load = counts.setdefault(load_id, {"accepted": 0, "duplicate": 0, "rejected": 0})
-        load[kind] += by
-
-    for load_id, kind in _forget(connection, outcomes):
-        count(load_id, kind, -1)
-    kept = [
-        {
-            "record_id": o.record_id,
-            "load_id": o.load_id,
-            "outcome": o.kind,
-            "claim_id": o.claim_id,
-            "violations": list(o.violations) or None,
-            "payload": o.payload.hex(),
-        }
-        for o in outcomes
-        if o.kind != "accepted"
-    ]
-    if kept:
-        for load_id, kind in connection.execute(_KEEP, (at, json.dumps(kept))):
-            count(load_id, kind, 1)
-    for outcome in outcomes:
-        if outcome.kind == "accepted":
-            count(outcome.load_id, "accepted", 1)
-    rows = [
-        {
-            "load_id": load_id,
-            "accepted": c["accepted"],
-            "duplicates": c["duplicate"],
-            "rejected": c["rejected"],
-        }
-        for load_id, c in counts.items()
-    ]
-    if rows:
-        connection.execute(_COUNT, {"at": at, "counts": json.dumps(rows)})
+    given = enumerate(zip(append.events, bodies, strict=True), append.expected_version + 1)
+    return "".join(
+        [
+            copy_row(
+                append.stream,
+                version,
+                event.type,
+                body,
+                recorded_at,
+                append.actor,
+                append.correlation_id,
+                append.causation_id,
+            )
+            for version, (event, body) in given
+        ]
+    )
