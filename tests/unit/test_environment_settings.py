@@ -9,7 +9,7 @@ import pytest
 from qis.adapters.postgres.connection import Target
 from qis.settings import FUNCTIONS, PREFIX, Environment, IngestEnvironment, QueryEnvironment, SettingsError
 
-VALUES = {"database_port": "5432", "database_auth": "trust"}
+VALUES = {"database_port": "5432", "database_auth": "trust", "window_seconds": "7"}
 
 
 def complete(kind: type[Environment]) -> dict[str, str]:
@@ -21,8 +21,8 @@ def complete(kind: type[Environment]) -> dict[str, str]:
 def test_complete_settings_are_read_into_their_fields(kind: type[Environment]) -> None:
     env = kind.read({**complete(kind), "PATH": "/bin", "AWS_REGION": "eu-central-1"})
     for field in dataclasses.fields(kind):
-        expected: object = VALUES.get(field.name, f"the-{field.name}")
-        assert getattr(env, field.name) == (5432 if field.name == "database_port" else expected)
+        expected = VALUES.get(field.name, f"the-{field.name}")
+        assert getattr(env, field.name) == (int(expected) if expected.isdigit() else expected)
 
 
 @pytest.mark.parametrize("kind", FUNCTIONS.values(), ids=FUNCTIONS)
