@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 KINDS = frozenset((Kind.PRICE, Kind.FX_RATE, Kind.INDEX_LEVEL))
 """What has a level to leave. A rate or a volume may be zero any day."""
+OF_EVENTS = frozenset((Fault.ACTION_NOT_APPLIED, Fault.CANCELLED_APPLIED, Fault.UNDECLARED_SPLIT))
+"""What is found of a step beside the events of an instrument."""
 EVERY = 200
 """Snaps between states that stay: a late claim makes that many be judged again before it, at most."""
 
@@ -164,11 +166,17 @@ def _observations(fact: Fact) -> list[Observation]:
 
 
 def finding_of(found: Found) -> Finding:
-    """As quality keeps it: about the snap of the claim, with the evidence in words."""
+    """As quality keeps it: about the snap of the claim, with the evidence in words. What is found of all
+    sources at once, a step beside an event, is one issue of the series and not one a source."""
     e = found.evidence
     repair = f"; {e.repair} was probably meant" if e.repair else ""
     beside = f" beside {', '.join(e.peers)}" if e.peers else ""
-    said = f"{e.value} where {e.expected} was expected" if e.expected else e.value or "no claim"
+    of_event = found.kind in OF_EVENTS
+    if of_event or e.value.startswith("record:"):
+        said = f"{found.source}{beside}: {e.measured}; wanted by {e.rules}: {e.threshold}"
+    else:
+        value = f"{e.value} where {e.expected} was expected" if e.expected else e.value or "no claim"
+        said = f"{found.source} has said {value}{beside}: {e.measured}, {e.threshold} allowed by {e.rules}"
     return Finding(
         found.kind.value,
         found.reference_data_id,
@@ -176,8 +184,7 @@ def finding_of(found: Found) -> Finding:
         found.source,
         e.measured,
         e.threshold,
-        f"{found.source} has said {said}{beside}: {e.measured}, {e.threshold} allowed by {e.rules}{repair};"
-        f" credibility {1 - found.score:.2f}",
-        None,
+        f"{said}{repair}; credibility {1 - found.score:.2f}",
+        f"series/{found.reference_data_id}" if of_event else None,
         "low" if found.action is Action.FLAG else None,
     )

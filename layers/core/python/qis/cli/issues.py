@@ -149,6 +149,7 @@ def _told(out: Console, issue: Mapping[str, Any], items: Sequence[Mapping[str, A
     from qis.cli.render import line
 
     _headline(out, issue)
+    items = sorted(items, key=lambda item: (item["reference_data_id"], item["snap"], item["item"]))
     for item in items[:SHOWN_ITEMS]:
         line(out, f"    {item['item']}  {item['reference_data_id']} at {item['snap']}  {item['status']}")
         line(out, (f"      {item['reason']}", "dim"))

@@ -102,7 +102,7 @@ class _Look:
             self._steps = self._detector.steps(self._claims.values())
             return visible
         without = sorted(self._steps.keys() - set(with_it))
-        self._say(Fault.ACTION_NOT_APPLIED, without, f"on the {event.text}", f"{factor:.4g} times")
+        self._say(Fault.ACTION_NOT_APPLIED, without, f"on the {event.text}", f"a step of {factor:.4g} times")
         return False
 
     def undeclared(self) -> None:
@@ -118,7 +118,7 @@ class _Look:
     def _say(self, kind: Fault, sources: Iterable[str], why: str, threshold: str) -> None:
         for source in sources:
             step, value = self._steps[source], str(self._claims[source].value)
-            measured = f"a step of {exp(step.size):.4g} times, {why}"
+            measured = f"a step of {exp(step.size):.4g} times to {value}, {why}"
             evidence = Evidence(value, f"{exp(step.level):.6g}", measured, threshold, (), self._rules.name)
             id_, ns = self._detector.reference_data_id, self._ns
             self.found.append(Found(ns, id_, source, kind, 0.5, Action.FLAG, ns, evidence))
