@@ -30,6 +30,7 @@ FUNCTIONS = {
     "publish": ("publish", "bootstrap"),
     "quality": ("quality", "bootstrap"),
     "query": ("query", "bootstrap"),
+    "realtime": ("realtime", "bootstrap"),
     "relay": ("relay", "bootstrap"),
 }
 """Those that wait for traffic, and what makes them ready for it; ``migrate`` runs in a deployment."""

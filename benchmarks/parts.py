@@ -125,6 +125,7 @@ def wiring(target: Target, aws_url: str, jwks_url: str, cache_url: str) -> templ
         "DatabasePort": str(target.port),
         "CacheUrl": cache_url,
         "JwksUrl": jwks_url,
+        "PushEndpoint": f"{aws_url}/live",  # nobody is connected
     }
     return template.load(parameters, aws_url)
 

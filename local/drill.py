@@ -440,8 +440,8 @@ class _Drill:
 
     def _rewind(self, aws: AwsServer, since: datetime) -> None:
         """Let every event source read again what arrived since: in AWS, a mapping made anew."""
-        nowhere = dict.fromkeys(("DatabaseHost", "DatabasePort", "CacheUrl", "JwksUrl"), "0")
-        wiring = template.read(json.loads(TEMPLATE.read_text(encoding="utf-8")), nowhere, aws.url)
+        body = json.loads(TEMPLATE.read_text(encoding="utf-8"))
+        wiring = template.read(body, dict.fromkeys(body["Parameters"], "0"), aws.url)
         kinesis, checkpoints = aws.client("kinesis"), Checkpoints(self._work / "checkpoints")
         for source in wiring.sources:
             for shard in kinesis.list_shards(StreamName=source.stream)["Shards"]:

@@ -147,6 +147,7 @@ def test_a_function_reads_the_variables_that_the_twin_fills_in(environments: dic
         "DatabasePort": "5432",
         "CacheUrl": "",
         "JwksUrl": "http://127.0.0.1/k",
+        "PushEndpoint": "http://127.0.0.1/live",
     }
 
     def value(given: Any) -> str:

@@ -23,7 +23,7 @@ from local.alarms import (
 )
 from local.template import load
 
-PARAMETERS = {"DatabaseHost": "h", "DatabasePort": "1", "CacheUrl": "c", "JwksUrl": "j"}
+PARAMETERS = {"DatabaseHost": "h", "DatabasePort": "1", "CacheUrl": "c", "JwksUrl": "j", "PushEndpoint": "p"}
 START = 1_800_000_000.0
 MINUTE = 60.0
 
