@@ -172,6 +172,32 @@ def test_a_proposed_convention_is_taken_up_for_one_attribute(run_cli: RunCli, tm
     assert sum(a["status"] == "official" for _, a in changed) == 43
 
 
+def test_identities_are_proposed_and_when_declared_they_decide(run_cli: RunCli, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    rows = []
+    for i in range(30):
+        day = date(2026, 1, 5) + timedelta(days=i)
+        for name in ("ACME", "ZETA"):
+            bid, width = rng.randint(9_900, 10_100), rng.randint(1, 400)
+            for source, slip in (("alpha", 0), ("beta", 0), ("gamma", 7 * (i > 27))):
+                said = {"bid": bid, "ask": bid + width, "spread": width + slip}
+                if source == "beta":
+                    del said["spread"]
+                rows += [f"{day},{name},{a},{source},{v / 100}" for a, v in said.items()]
+    file, rules, proposals = tmp_path / "claims.csv", tmp_path / "rules.json", tmp_path / "proposals.json"
+    file.write_text("\n".join(["snap,reference_data_id,attribute,source,value", *rows]))
+    plain, coherent = tmp_path / "plain.csv", tmp_path / "coherent.csv"
+    run_cli("fuse", str(file), "--out", str(plain), "--proposals", str(proposals))
+    (proposal,) = json.loads(proposals.read_text())
+    assert (proposal["what"], proposal["detail"]) == ("identity", "bid = difference(ask, spread)")
+    identity = {"kind": "spread", "is": "difference", "of": ["ask", "bid"]}
+    rules.write_text(json.dumps({"rules": "r", "identities": [identity]}))
+    assert run_cli("fuse", str(file), "--out", str(coherent), "--rules", str(rules)).status == 0
+    before, after = ([r for r in decisions(f) if r["attribute"] == "spread"] for f in (plain, coherent))
+    assert {r["sources_used"] for r in after[-4:]} == {"alpha"}
+    assert sum(float(r["confidence"]) for r in after) > sum(float(r["confidence"]) for r in before)
+
+
 @pytest.mark.parametrize(
     ("attributes", "field", "rule"),
     [
