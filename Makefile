@@ -57,6 +57,7 @@ lock: $(UV)  ## resolve again and write the hashed lock files
 	@$(LOCK) -c requirements/dev.txt requirements/local.in -o requirements/local.txt
 	@$(LOCK) -c requirements/dev.txt requirements/lambda.in -o requirements/lambda.txt
 	@$(LOCK) -c requirements/dev.txt requirements/migrate.in -o requirements/migrate.txt
+	@$(LOCK) -c requirements/dev.txt requirements/services.in -o requirements/services.txt
 
 package: install-dev  ## build the Lambda layers and function code for AWS into build/
 	@$(BIN)/python scripts/package.py

@@ -30,6 +30,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "AWS::MSK::Cluster",
         "AWS::Events::EventBus",
         "AWS::SQS::Queue",
+        "AWS::KinesisFirehose::DeliveryStream",
     ),
     "Data": (
         "AWS::RDS::DBCluster",
@@ -41,6 +42,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "AWS::OpenSearchService::Domain",
         "AWS::EFS::FileSystem",
         "AWS::S3::Bucket",
+        "AWS::Athena::WorkGroup",
     ),
     "Watching and restoring": (
         "AWS::Backup::BackupVault",
@@ -67,6 +69,7 @@ _NAMES = (
     "GlobalClusterIdentifier",
     "FargateProfileName",
     "UserPoolName",
+    "DeliveryStreamName",
 )
 _USES = {
     "kinesis:PutRecords": "puts",
@@ -152,6 +155,13 @@ _ENDS: dict[str, tuple[tuple[str, tuple[End, End]], ...]] = {
     ),
     "AWS::Events::Rule": (
         ("rule", (lambda _, p: p.get("EventBusName"), lambda _, p: [t["Arn"] for t in p["Targets"]])),
+    ),
+    "AWS::KinesisFirehose::DeliveryStream": (
+        ("feeds", (lambda _, p: p.get("KinesisStreamSourceConfiguration"), lambda i, _: i)),
+        ("writes", (lambda i, _: i, lambda _, p: p["ExtendedS3DestinationConfiguration"]["BucketARN"])),
+    ),
+    "AWS::Athena::WorkGroup": (
+        ("answers", (lambda i, _: i, lambda _, p: p["WorkGroupConfiguration"]["ResultConfiguration"])),
     ),
     "AWS::ApiGateway::RestApi": (("routes", (lambda i, _: i, lambda _, p: p.get("Body"))),),
     "AWS::ApiGatewayV2::Integration": (

@@ -228,6 +228,7 @@ BY_USE = frozenset(
     {
         "AWS::ApiGateway::RestApi",
         "AWS::ApiGatewayV2::Api",
+        "AWS::Athena::WorkGroup",
         "AWS::Backup::BackupVault",
         "AWS::CloudFront::Distribution",
         "AWS::Cognito::UserPool",
@@ -252,6 +253,7 @@ BY_USE = frozenset(
 FREE_PREFIXES = (
     "AWS::ApiGateway::",
     "AWS::ApiGatewayV2::",
+    "AWS::Athena::",
     "AWS::Backup::",
     "AWS::Budgets::Budget",  # the first two of an account
     "AWS::CE::",

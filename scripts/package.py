@@ -1,8 +1,9 @@
-"""Build what AWS Lambda runs: three layers and one directory per function, without Docker.
+"""Build what AWS runs: three layers and one directory per function, and what containers add, without Docker.
 
 ``build/<architecture>/layers/core`` is the library without its command line; ``dependencies`` are the locked
 packages for the architecture and Python of AWS; ``migrate`` is what only that function needs;
-``functions/<name>`` is one handler. The same input gives the same bytes.
+``functions/<name>`` is one handler; ``services`` are the programs of containers with what Lambda's runtime
+would bring. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -65,8 +66,23 @@ def build_function(name: str, target: Path) -> None:
     _copy(source, target / "lambdas", lambda path: path.relative_to(source).parts[0] in (name, "__init__.py"))
 
 
-def build_packages(lock: Path, target: Path, architecture: str) -> None:
+def build_services(target: Path, architecture: str) -> None:
+    """The programs of the containers, and AWS's own clients, which no runtime brings there.
+
+    Raises:
+        PackagingError: see ``build_packages``.
+    """
+    build_packages(ROOT / "requirements" / "services.txt", target, architecture, left_out=_BUILD_ONLY)
+    _copy(ROOT / "services", target / "python" / "services", lambda path: path.suffix == ".py")
+
+
+def build_packages(
+    lock: Path, target: Path, architecture: str, *, left_out: tuple[str, ...] | None = None
+) -> None:
     """The locked packages for AWS's Python and ``architecture``, from wheels only, hashes checked.
+
+    Args:
+        left_out: packages that are not wanted; those that Lambda brings or that only build, if not said.
 
     Raises:
         PackagingError: a package has no wheel for it, or a hash differs.
@@ -77,9 +93,10 @@ def build_packages(lock: Path, target: Path, architecture: str) -> None:
     command += ["--only-binary", ":all:", "--require-hashes", "--requirement", str(lock)]
     if subprocess.run(command, check=False).returncode != 0:  # noqa: S603 -- our own command line
         raise PackagingError(f"{lock.name} could not be installed for {PLATFORMS[architecture]}")
+    unwanted = (*_IN_RUNTIME, *_BUILD_ONLY) if left_out is None else left_out
     for path in sorted(python.iterdir()):
         name = path.name.partition("-")[0].partition(".")[0]
-        if name in (*_IN_RUNTIME, *_BUILD_ONLY) or path.name in _BUILD_ONLY:
+        if name in unwanted or path.name in unwanted:
             _remove(path)
         elif path.suffix == ".dist-info":
             for entry in path.iterdir():
@@ -127,9 +144,13 @@ def import_handlers(interpreter: str, parts: dict[str, Path]) -> None:
             source = Path(origin.origin)
             source = source.parent if source.name == "__init__.py" else source
             (Path(runtime) / source.name).symlink_to(source)
-        for name in FUNCTIONS:
-            path = os.pathsep.join(map(str, [parts[f"functions/{name}"], *layers, runtime]))
-            command = [interpreter, "-S", "-B", "-c", f"import lambdas.{name}.handler"]
+        found = {
+            f"lambdas.{name}.handler": [parts[f"functions/{name}"], *layers, runtime] for name in FUNCTIONS
+        }
+        found["services.relay"] = [parts["services"] / "python", *layers[:2]]  # which has no runtime
+        for name, places in found.items():
+            path = os.pathsep.join(map(str, places))
+            command = [interpreter, "-P", "-S", "-B", "-c", f"import {name}, boto3"]
             run = subprocess.run(  # noqa: S603 -- our own command line
                 command, env={"PYTHONPATH": path}, capture_output=True, text=True, check=False
             )
@@ -157,10 +178,13 @@ def build(architecture: str, interpreter: str | None) -> dict[str, Path]:
     _remove(out)
     parts = {f"layers/{name}": out / "layers" / name for name in ("core", "dependencies", "migrate")}
     parts |= {f"functions/{name}": out / "functions" / name for name in FUNCTIONS}
+    parts["services"] = out / "services"
     for name, target in parts.items():
         kind, _, what = name.partition("/")
         if kind == "functions":
             build_function(what, target)
+        elif kind == "services":
+            build_services(target, architecture)
         elif what == "core":
             build_core(target)
         else:

@@ -13,10 +13,12 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from cdk.constructs.events import TOLD, detail_types
+from cdk.constructs.events import detail_types
 from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import House, acknowledge
+from cdk.constructs.lake_feed import Delivery
 from cdk.constructs.push import PushApi
+from qis.domain.public_events import TOLD
 
 NAMESPACE = "QIS"
 LOWEST_SCORE = 0.95
@@ -27,6 +29,8 @@ ARRIVAL_P95_MS = INGEST_P95_MS + 1_000
 RECONCILE_ERRORS = 0.01
 PUSH_P95_MS = 5_000
 """The relay's hop, the second for which Lambda may leave a shard, and a few hundred connections to tell."""
+LATE_SECONDS = 600
+"""Beyond the time for which a file is gathered: Firehose tries again by itself for a while."""
 _MINUTE = Duration.minutes(1)
 _FIVE_MINUTES = Duration.minutes(5)
 
@@ -100,6 +104,46 @@ class Alarms(Construct):
             runbook="behind-the-stream",
             periods=3,
         )
+
+    def delivery(self, delivery: Delivery) -> None:
+        """Into the lake: files come late, cannot be written, or records do not fit the table."""
+
+        def metric(name: str, statistic: str) -> cloudwatch.Metric:
+            return cloudwatch.Metric(
+                namespace="AWS/Firehose",
+                metric_name=name,
+                dimensions_map={"DeliveryStreamName": delivery.stream_name},
+                period=_FIVE_MINUTES,
+                statistic=statistic,
+            )
+
+        lake = self._house.settings.lake
+        assert lake is not None, "deliveries are to the lake"
+        logical = f"lake-{delivery.table.replace('_', '-')}"
+        self.alarm(
+            f"{logical}-late",
+            metric("DeliveryToS3.DataFreshness", "Maximum"),
+            above=lake.delivery_seconds + LATE_SECONDS,
+            what=f"The oldest event that is not in the lake's table {delivery.table} yet is too old",
+            runbook="lake",
+            periods=2,
+        )
+        self.alarm(
+            f"{logical}-refused",
+            metric("DeliveryToS3.Success", "Average"),
+            below=1,
+            what=f"Files of the lake's table {delivery.table} cannot be written",
+            runbook="lake",
+            periods=3,
+        )
+        if delivery.converted:
+            self.alarm(
+                f"{logical}-unfit",
+                metric("FailedConversion.Records", "Sum"),
+                above=0,
+                what=f"Events do not fit the lake's table {delivery.table}",
+                runbook="lake",
+            )
 
     def event_log(self) -> None:
         """What ``relay`` reports of the event log: rows in the default partition (a partition was not made
@@ -284,4 +328,12 @@ def our_metric(
         dimensions_map={"service": f"qis-{function}"},
         period=period,
         statistic=statistic,
+    )
+
+
+def shortfall(metric: cloudwatch.Metric, *, of: int, label: str) -> cloudwatch.MathExpression:
+    """What is missing in ``metric`` to ``of``, which means that all is well. An alarm on it is above its
+    limit both when calls fail and, where missing data counts as bad, when none are made."""
+    return cloudwatch.MathExpression(
+        expression=f"{of} - good", label=label, using_metrics={"good": metric}, period=metric.period
     )

@@ -7,11 +7,11 @@ from pathlib import Path
 from aws_cdk import Aws, Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_synthetics as synthetics
 from constructs import Construct
 
-from cdk.constructs.alarms import Alarms
+from cdk.constructs.alarms import Alarms, shortfall
+from cdk.constructs.buckets import bucket_name, passing_bucket
 from cdk.constructs.house import House, acknowledge, finding
 
 RUNTIME = "syn-nodejs-puppeteer-10.0"
@@ -26,8 +26,20 @@ class Canary(Construct):
         super().__init__(scope, id_)
         # Synthetics refuses longer names.
         name = house.name("ready")[:21]
-        results = f"{house.name('canary')}-{Aws.ACCOUNT_ID}"
-        self._bucket(house, results)
+        results = bucket_name(house, "canary")
+        passing_bucket(
+            self,
+            "Results",
+            house=house,
+            logical="canary",
+            days=31,
+            reasons={
+                "AwsSolutions-S1": _SHORT_LIVED,
+                "NIST.800.53.R5-S3BucketLoggingEnabled": _SHORT_LIVED,
+                "NIST.800.53.R5-S3BucketReplicationEnabled": _SHORT_LIVED,
+                "NIST.800.53.R5-S3DefaultEncryptionKMS": _SHORT_LIVED,
+            },
+        )
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         policy = iam.ManagedPolicy(self, "Policy", roles=[role])
         policy.add_statements(
@@ -66,19 +78,16 @@ class Canary(Construct):
         canary.node.add_dependency(policy)
         alarms.alarm(
             "canary",
-            cloudwatch.MathExpression(
-                expression="100 - success",
+            shortfall(
+                cloudwatch.Metric(
+                    namespace="CloudWatchSynthetics",
+                    metric_name="SuccessPercent",
+                    dimensions_map={"CanaryName": name},
+                    statistic="Average",
+                    period=Duration.minutes(5),
+                ),
+                of=100,
                 label="failed calls, percent",
-                using_metrics={
-                    "success": cloudwatch.Metric(
-                        namespace="CloudWatchSynthetics",
-                        metric_name="SuccessPercent",
-                        dimensions_map={"CanaryName": name},
-                        statistic="Average",
-                        period=Duration.minutes(5),
-                    )
-                },
-                period=Duration.minutes(5),
             ),
             above=10,
             what="Calls from outside fail",
@@ -87,37 +96,6 @@ class Canary(Construct):
             missing=cloudwatch.TreatMissingData.BREACHING,
         )
         self._acknowledge(house, policy, name, results)
-
-    def _bucket(self, house: House, name: str) -> None:
-        results = s3.Bucket(
-            self,
-            "Results",
-            bucket_name=name,
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            enforce_ssl=True,
-            minimum_tls_version=1.2,
-            versioned=True,
-            lifecycle_rules=[
-                s3.LifecycleRule(
-                    id="expire",
-                    expiration=Duration.days(31),
-                    noncurrent_version_expiration=Duration.days(1),
-                    abort_incomplete_multipart_upload_after=Duration.days(1),
-                )
-            ],
-            removal_policy=house.removal,
-        )
-        acknowledge(
-            results,
-            {
-                "AwsSolutions-S1": _SHORT_LIVED,
-                "NIST.800.53.R5-S3BucketLoggingEnabled": _SHORT_LIVED,
-                "NIST.800.53.R5-S3BucketReplicationEnabled": _SHORT_LIVED,
-                "NIST.800.53.R5-S3DefaultEncryptionKMS": _SHORT_LIVED,
-            },
-        )
 
     def _acknowledge(self, house: House, policy: iam.ManagedPolicy, name: str, results: str) -> None:
         logs = finding(house.arn("logs", f"log-group:/aws/lambda/cwsyn-{name}-*"))

@@ -23,7 +23,8 @@ from aws_cdk import aws_shield as shield
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
-from cdk.constructs.alarms import Alarms
+from cdk.constructs.alarms import Alarms, shortfall
+from cdk.constructs.buckets import passing_bucket
 from cdk.constructs.cluster_names import CLUSTER_PORT
 from cdk.constructs.house import House, acknowledge
 from cdk.environments.operations import Edge as EdgeSettings
@@ -292,36 +293,20 @@ class Edge(Construct):
 
     def _log_bucket(self) -> s3.Bucket:
         """CloudFront delivers its access logs with an access control list, so they have a bucket apart."""
-        bucket = s3.Bucket(
+        return passing_bucket(
             self,
             "Logs",
-            bucket_name=f"{self._house.name('edge-logs')}-{Aws.ACCOUNT_ID}",
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            object_ownership=s3.ObjectOwnership.OBJECT_WRITER,
-            enforce_ssl=True,
-            minimum_tls_version=1.2,
-            versioned=True,
-            lifecycle_rules=[
-                s3.LifecycleRule(
-                    id="expire",
-                    expiration=Duration.days(self._house.settings.log_retention_days),
-                    noncurrent_version_expiration=Duration.days(1),
-                    abort_incomplete_multipart_upload_after=Duration.days(1),
-                )
-            ],
-            removal_policy=self._house.removal,
-        )
-        acknowledge(
-            bucket,
-            {
+            house=self._house,
+            logical="edge-logs",
+            days=self._house.settings.log_retention_days,
+            ownership=s3.ObjectOwnership.OBJECT_WRITER,
+            reasons={
                 "AwsSolutions-S1": _LOGS,
                 "NIST.800.53.R5-S3BucketLoggingEnabled": _LOGS,
                 "NIST.800.53.R5-S3BucketReplicationEnabled": "Access logs expire within months.",
                 "NIST.800.53.R5-S3DefaultEncryptionKMS": "CloudFront delivers to SSE-S3 buckets only.",
             },
         )
-        return bucket
 
     def _certificate(self, name: str, what: str) -> str:
         parameter = CfnParameter(
@@ -362,19 +347,16 @@ class Edge(Construct):
         )
         alarms.alarm(
             "health-check",
-            cloudwatch.MathExpression(
-                expression="1 - healthy",
+            shortfall(
+                cloudwatch.Metric(
+                    namespace="AWS/Route53",
+                    metric_name="HealthCheckStatus",
+                    dimensions_map={"HealthCheckId": check.attr_health_check_id},
+                    statistic="Minimum",
+                    period=Duration.minutes(1),
+                ),
+                of=1,
                 label="unhealthy",
-                using_metrics={
-                    "healthy": cloudwatch.Metric(
-                        namespace="AWS/Route53",
-                        metric_name="HealthCheckStatus",
-                        dimensions_map={"HealthCheckId": check.attr_health_check_id},
-                        statistic="Minimum",
-                        period=Duration.minutes(1),
-                    )
-                },
-                period=Duration.minutes(1),
             ),
             above=0,
             what="Health checks from outside fail",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from aws_cdk import Aws, Duration
 from aws_cdk import aws_events as events
@@ -15,24 +15,14 @@ from constructs import Construct
 from cdk.constructs.house import House
 from cdk.constructs.queues import queue
 from cdk.environments.traffic import Bus
-from qis.domain.events import (
-    DATA_PUBLISHED,
-    DATA_RESTATED,
-    ISSUE_ALERTED,
-    ISSUE_CLOSED,
-    ISSUE_ESCALATED,
-    VERSIONS,
-    cloud_event_type,
-)
+from qis.domain.events import VERSIONS, cloud_event_type
+from qis.domain.public_events import TOLD, VALUES
 
-_VALUES = (DATA_PUBLISHED, DATA_RESTATED)
-TOLD = (ISSUE_ALERTED, ISSUE_ESCALATED, ISSUE_CLOSED)
-"""What people are told of issues."""
-CONSUMERS = {"strategy": _VALUES, "risk": _VALUES, "analytics": _VALUES, "operations": TOLD}
+CONSUMERS = {"strategy": VALUES, "risk": VALUES, "analytics": VALUES, "operations": TOLD}
 """Consuming domains, each with the events that it gets."""
 
 
-def detail_types(types: Sequence[str]) -> list[str]:
+def detail_types(types: Iterable[str]) -> list[str]:
     """How the events are named on the bus."""
     return [cloud_event_type(t, VERSIONS[t]) for t in types]
 
@@ -97,7 +87,7 @@ class Events(Construct):
                     "Condition": {
                         "StringEqualsIfExists": {
                             "events:creatorAccount": account,
-                            "events:detail-type": detail_types(_VALUES),
+                            "events:detail-type": detail_types(VALUES),
                         }
                     },
                 },
@@ -111,7 +101,7 @@ class Events(Construct):
                 cross_account=False,
             )
 
-    def _consumer(self, name: str, types: Sequence[str], *, house: House) -> sqs.Queue:
+    def _consumer(self, name: str, types: Iterable[str], *, house: House) -> sqs.Queue:
         made = queue(
             self,
             f"Consumer{name.capitalize()}",

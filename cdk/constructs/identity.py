@@ -10,8 +10,8 @@ from aws_cdk import aws_cognito as cognito
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from cdk.constructs.buckets import bucket_name
 from cdk.constructs.house import House, acknowledge, finding
-from cdk.constructs.storage import bucket_name
 from cdk.environments.traffic import Identity as IdentitySettings
 from cdk.environments.traffic import Scope
 
@@ -25,6 +25,8 @@ class Identity(Construct):
 
     def __init__(self, scope: Construct, id_: str, *, house: House, settings: IdentitySettings) -> None:
         super().__init__(scope, id_)
+        self.members: list[iam.Role] = []
+        """What people get for AWS itself, a role for each group."""
         pool = self.pool = cognito.UserPool(
             self,
             "Users",
@@ -150,6 +152,7 @@ class Identity(Construct):
         for order, name in enumerate(GROUPS):
             id_ = "".join(word.capitalize() for word in name.split("-"))
             role = iam.Role(self, f"{id_}Role", assumed_by=trust, description=f"Members of {name}")
+            self.members.append(role)
             policy = iam.ManagedPolicy(self, f"{id_}Policy", roles=[role])
             allowed = [f"{files['lake']}/*"]
             policy.add_statements(

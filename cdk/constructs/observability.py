@@ -9,13 +9,13 @@ from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_kinesis as kinesis
-from aws_cdk import aws_rds as rds
 from aws_cdk import aws_xray as xray
 from constructs import Construct
 
 from cdk.constructs.alarms import Alarms, described, our_metric
 from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import House
+from cdk.constructs.store_watch import watches
 from cdk.environments.operations import Observability as ObservabilitySettings
 
 _MINUTE = Duration.minutes(1)
@@ -29,9 +29,6 @@ BURNS = (
 )
 """How many times faster than allowed the error budget burns, over a long window and a short one: 2 % of it in
 an hour, 5 % in six. Both must hold, so that one that is over calls nobody (Google's SRE workbook, ch. 5)."""
-
-DATABASE_CPU = 80
-DATABASE_CONNECTIONS = 2000
 
 
 class Observability(Construct):
@@ -48,7 +45,7 @@ class Observability(Construct):
         api: apigateway.SpecRestApi,
         functions: Mapping[str, HouseFunction],
         streams: Sequence[kinesis.Stream],
-        database: rds.DatabaseCluster,
+        file_system: str | None,
     ) -> None:
         super().__init__(scope, id_)
         self._house = house
@@ -56,7 +53,7 @@ class Observability(Construct):
         self._api = api
         self._functions = functions
         self._streams = streams
-        self._database = database
+        self._watches = list(watches(house, settings.stores, file_system=file_system))
         self._service_alarms()
         self._store_alarms()
         self._error_budget()
@@ -74,41 +71,25 @@ class Observability(Construct):
                 runbook="throttled",
                 periods=3,
             )
-        for stream in self._streams:
-            logical = stream.node.id.lower()
-            self._alarms.alarm(
-                f"stream-{logical}-full",
-                _stream_metric(stream, "WriteProvisionedThroughputExceeded"),
-                above=0,
-                what=f"The stream {logical} refuses records: it has too few shards",
-                runbook="throttled",
-                periods=5,
-            )
 
     def _store_alarms(self) -> None:
-        self._alarms.alarm(
-            "database-cpu",
-            self._database.metric_cpu_utilization(period=_FIVE_MINUTES, statistic="Average"),
-            above=DATABASE_CPU,
-            what="The event store is near its limit of CPU",
-            runbook="database",
-            periods=3,
-        )
-        self._alarms.alarm(
-            "database-connections",
-            self._database.metric_database_connections(period=_MINUTE, statistic="Maximum"),
-            above=DATABASE_CONNECTIONS,
-            what="The event store is near its limit of connections",
-            runbook="database",
-            periods=3,
-        )
+        for watch in self._watches:
+            self._alarms.alarm(
+                watch.logical,
+                watch.metric,
+                above=watch.above,
+                below=watch.below,
+                what=watch.what,
+                runbook=watch.runbook,
+                periods=3,
+            )
         if self._house.settings.copies_to:
             self._alarms.alarm(
                 "second-region-lag",
                 cloudwatch.Metric(
                     namespace="AWS/RDS",
                     metric_name="AuroraGlobalDBReplicationLag",
-                    dimensions_map={"DBClusterIdentifier": self._database.cluster_identifier},
+                    dimensions_map={"DBClusterIdentifier": self._house.name("store")},
                     statistic="Maximum",
                     period=_MINUTE,
                 ),
@@ -232,13 +213,6 @@ class Observability(Construct):
                 ("Cache", [_ours("query", f"Cache{w}") for w in ("Hit", "Miss", "Failure")]),
                 ("Records in", [_stream_metric(s, "IncomingRecords") for s in self._streams]),
                 (
-                    "Event store",
-                    [
-                        self._database.metric_cpu_utilization(),
-                        self._database.metric_database_connections(),
-                    ],
-                ),
-                (
                     "Functions at once",
                     [
                         f.function.metric("ConcurrentExecutions", statistic="Maximum")
@@ -247,6 +221,12 @@ class Observability(Construct):
                 ),
             ],
         )
+
+        stores: dict[str, list[cloudwatch.IMetric]] = {}
+        for watch in self._watches:
+            # One graph for each unit of a store: a share and a count do not go on one axis.
+            stores.setdefault(f"{watch.store}: {watch.logical.rpartition('-')[2]}", []).append(watch.metric)
+        self._dashboard("stores", list(stores.items()))
 
     def _dashboard(self, name: str, graphs: Sequence[tuple[str, Sequence[cloudwatch.IMetric]]]) -> None:
         dashboard = cloudwatch.Dashboard(

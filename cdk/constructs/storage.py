@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from aws_cdk import Aws, CfnCondition, CfnParameter, Duration, Fn
 from aws_cdk import aws_glue as glue
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from cdk.constructs.buckets import bucket_name, house_bucket, passing_bucket
 from cdk.constructs.house import House, acknowledge, finding
 from cdk.environments.settings import Peer
 from cdk.environments.stores import Lake as LakeSettings
@@ -17,62 +16,6 @@ from cdk.environments.stores import Lake as LakeSettings
 _NO_REPLICA = "One region is enough here: raw inputs can be asked for again, and the event log is backed up."
 _REPLICATED = ("Lake", "Backups")
 _LOCKS = {"GOVERNANCE": s3.ObjectLockRetention.governance, "COMPLIANCE": s3.ObjectLockRetention.compliance}
-
-
-def bucket_name(house: House, logical: str) -> str:
-    """The name of a bucket of this environment."""
-    name = house.name(logical)
-    return f"{name}-{Aws.ACCOUNT_ID}" if house.settings.bucket.name_has_account else name
-
-
-def house_bucket(
-    scope: Construct,
-    id_: str,
-    *,
-    house: House,
-    logical: str,
-    logs: s3.IBucket | None,
-    rules: Sequence[s3.LifecycleRule] = (),
-    abort_days: int = 7,
-    lock: s3.ObjectLockRetention | None = None,
-    single: str,
-) -> s3.Bucket:
-    """A private, versioned, encrypted bucket that answers over TLS only.
-
-    Args:
-        logs: where its access log goes; none in the local twin.
-        lock: for how long nothing in it can be deleted.
-        single: why it has no replica in another region, or none that the checker sees.
-    """
-    made = s3.Bucket(
-        scope,
-        id_,
-        bucket_name=bucket_name(house, logical),
-        encryption=s3.BucketEncryption.KMS if house.data_key else s3.BucketEncryption.S3_MANAGED,
-        encryption_key=house.data_key,
-        bucket_key_enabled=True if house.data_key else None,
-        block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-        object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-        enforce_ssl=True,
-        minimum_tls_version=1.2,
-        versioned=True,
-        object_lock_enabled=True if lock else None,
-        object_lock_default_retention=lock,
-        server_access_logs_bucket=logs,
-        server_access_logs_prefix=f"{logical}/" if logs else None,
-        lifecycle_rules=[
-            s3.LifecycleRule(
-                id="tidy",
-                abort_incomplete_multipart_upload_after=Duration.days(abort_days),
-                # S3 waits for the end of a lock before it expires what the lock holds.
-                noncurrent_version_expiration=Duration.days(house.settings.bucket.noncurrent_days),
-            ),
-            *rules,
-        ],
-        removal_policy=house.removal,
-    )
-    acknowledge(made, {"NIST.800.53.R5-S3BucketReplicationEnabled": single})
-    return made
 
 
 class Storage(Construct):
@@ -96,38 +39,22 @@ class Storage(Construct):
             )
 
     def _log_bucket(self, house: House) -> s3.Bucket:
-        bucket = s3.Bucket(
+        return passing_bucket(
             self,
             "AccessLogs",
-            bucket_name=bucket_name(house, "access-logs"),
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            enforce_ssl=True,
-            minimum_tls_version=1.2,
-            versioned=True,
-            lifecycle_rules=[
-                s3.LifecycleRule(
-                    id="expire",
-                    expiration=Duration.days(house.settings.log_retention_days),
-                    noncurrent_version_expiration=Duration.days(1),
-                )
-            ],
-            removal_policy=house.removal,
-        )
-        acknowledge(
-            bucket,
-            {
+            house=house,
+            logical="access-logs",
+            days=house.settings.log_retention_days,
+            reasons={
                 "NIST.800.53.R5-S3BucketReplicationEnabled": "Access logs expire within weeks.",
                 "NIST.800.53.R5-S3DefaultEncryptionKMS": "S3 delivers access logs to SSE-S3 buckets only.",
             },
         )
-        return bucket
 
 
 class Lake(Construct):
-    """``lake`` (values in Parquet, audit in Avro, by year/month/day/hour), ``backups``, ``assets``,
-    ``rejected``, and the Glue database that tables of the lake are entered in."""
+    """``lake`` (by table and year/month/day/hour, see ``lake_feed``), ``backups``, ``assets``, ``rejected``,
+    and the Glue database that tables of the lake are entered in."""
 
     def __init__(
         self, scope: Construct, id_: str, *, house: House, settings: LakeSettings, logs: s3.IBucket | None
@@ -183,12 +110,13 @@ class Lake(Construct):
         )
         if second:
             self._replicate(second)
-        glue.CfnDatabase(
+        self.catalogue = house.name("lake").replace("-", "_")
+        self.database = glue.CfnDatabase(
             self,
             "Catalogue",
             catalog_id=Aws.ACCOUNT_ID,
             database_input=glue.CfnDatabase.DatabaseInputProperty(
-                name=house.name("lake").replace("-", "_"),
+                name=self.catalogue,
                 description="Tables of the data lake",
                 location_uri=f"s3://{bucket_name(house, 'lake')}/",
             ),

@@ -67,6 +67,8 @@ def settings() -> Settings:
             lock_mode="GOVERNANCE",
             lock_days=1,
             rejected_days=30,
+            delivery_seconds=900,
+            query_scan_gib=1,
         ),
         api=Api(rate_per_second=100, burst=200, plans={}, domain=None),
         push=Push(rate_per_second=100, burst=100, domain=None),

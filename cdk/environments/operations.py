@@ -47,11 +47,43 @@ class Cluster(Model):
     nodes: dict[Annotated[str, Field(pattern=r"^[a-z]{3,20}$")], NodeGroup]
 
 
+Percent = Annotated[int, Field(ge=1, le=100)]
+
+
+class StoreLimits(Model):
+    """How near to its limits a store may come, for a quarter of an hour, before someone is told."""
+
+    cpu_percent: Percent
+    """Beyond four fifths what waits grows faster than what arrives, and a failover has no room."""
+    memory_percent: Percent
+    """Of a cache whose content must stay, of the heap of the log search."""
+    disk_percent: Percent
+    """Enough must be left to make it larger in peace: disks grow by hand, files are moved in the meantime."""
+    kafka_cpu_percent: Percent
+    """Lower than for others: when a broker is away the rest does its work."""
+    database_connections: Annotated[int, Field(ge=10, le=16_000)]
+    """About half of the instance's own limit, which follows from its memory (one for each 9.5 MB, at most
+    5,000): two versions side by side hold twice as many."""
+    database_free_mib: Annotated[int, Field(ge=64)]
+    """A tenth of the smallest instance: three quarters are Aurora's own cache, below a tenth it swaps."""
+    documents_free_mib: Annotated[int, Field(ge=64)]
+    """The same for the document store."""
+    replica_lag_ms: Annotated[int, Field(ge=10)]
+    """Readers share the writer's storage and are some 20 ms behind it."""
+    capacity_percent: Percent
+    """Of the most that serverless instances scale to: then they are like an instance that is too small."""
+    borrow_ms: Annotated[int, Field(ge=1)]
+    """For a connection of the proxy: of the 25 ms promised for a query at the median it should take none."""
+    cache_evictions: Annotated[int, Field(ge=1)]
+    """In five minutes. Some are what a cache is for; so many mean that it holds less than is asked again."""
+
+
 class Observability(Model):
     """Dashboards, traces, canary."""
 
     trace_share: Annotated[float, Field(ge=0, le=1)]
     canary: bool
+    stores: StoreLimits
 
 
 class Recovery(Model):

@@ -1,9 +1,10 @@
 """Production: the promised figures within the budget of $5,000 a month before traffic.
 
 Against the documents' own sizes (``prod-reference``): MSK, DocumentDB and OpenSearch are off, because nothing
-in the product reads them (Kinesis is the backbone, PostgreSQL holds JSON, CloudWatch searches logs); Shield
-Advanced is off ($3,000); caches hold answers, not data, and are sized for their hit rate; the writer has
-the measured capacity several times over.
+in the product reads them (Kinesis is the backbone, PostgreSQL holds JSON, CloudWatch searches logs), and the
+internal load balancer, because nothing in the cluster serves requests; Shield Advanced is off ($3,000);
+caches hold answers, not data, and are sized for their hit rate; the writer has the measured capacity several
+times over.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from cdk.environments.operations import (
     NodeGroup,
     Observability,
     Recovery,
+    StoreLimits,
 )
 from cdk.environments.settings import Peer, Settings
 from cdk.environments.stores import Bucket, Cache, Database, Lake, Rollups
@@ -80,6 +82,8 @@ def settings() -> Settings:
             lock_mode="GOVERNANCE",
             lock_days=2557,
             rejected_days=365,
+            delivery_seconds=300,
+            query_scan_gib=100,
         ),
         api=Api(
             rate_per_second=10_000,
@@ -129,14 +133,30 @@ def settings() -> Settings:
         kafka=None,
         search=None,
         files=None,
-        edge=Edge(requests_per_address=20_000, shield=False, load_balancer=True),
+        edge=Edge(requests_per_address=20_000, shield=False, load_balancer=False),
         cluster=Cluster(
             version="1.36",
             nodes={
                 "general": NodeGroup(instance="m7g.2xlarge", smallest=2, desired=2, largest=6, spot=False),
             },
         ),
-        observability=Observability(trace_share=0.1, canary=True),
+        observability=Observability(
+            trace_share=0.1,
+            canary=True,
+            stores=StoreLimits(
+                cpu_percent=80,
+                memory_percent=85,
+                disk_percent=80,
+                kafka_cpu_percent=60,
+                database_connections=2000,
+                database_free_mib=3200,
+                documents_free_mib=1600,
+                replica_lag_ms=1000,
+                capacity_percent=90,
+                borrow_ms=10,
+                cache_evictions=100000,
+            ),
+        ),
         recovery=Recovery(daily_days=365, vault_lock_days=35, restore_tests=True),
         cost=Cost(monthly_usd=5000, anomaly_usd=100),
     )

@@ -29,7 +29,6 @@ from cdk.environments.stores import (
     Documents,
     Files,
     Lake,
-    LiveAnalytics,
     Search,
     TimeSeries,
 )
@@ -133,12 +132,21 @@ class Settings(Model):
                 raise ValueError(f"{name}: the local twin brings it, or has none")
         if self.embedded and (self.caches or self.time_series.store != "rollups"):
             raise ValueError("caches, time_series: the local twin brings its own")
-        if self.identity and self.identity.sign_in_urls and self.lake is None:
-            raise ValueError("identity.sign_in_urls: people read the lake, and there is none")
-        if isinstance(self.time_series, LiveAnalytics) and self.lake is None:
-            raise ValueError("time_series: what it rejects goes to a bucket of the lake, and there is none")
         if not self.embedded and not self.alarms.notify:
             raise ValueError("alarms.notify: an alarm outside the local twin must reach someone")
+        return self
+
+    @model_validator(mode="after")
+    def _the_lake_is_there_for_who_needs_it(self) -> Self:
+        if self.lake is not None:
+            return self
+        if self.identity and self.identity.sign_in_urls:
+            raise ValueError("identity.sign_in_urls: people read the lake, and there is none")
+        if self.time_series.store == "liveanalytics":
+            raise ValueError("time_series: what it rejects goes to a bucket of the lake, and there is none")
+        for name in ("alerts", "audit"):
+            if name in self.streams:
+                raise ValueError(f"streams.{name}: ends in the lake, and there is none")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from cdk.environments.operations import (
     NodeGroup,
     Observability,
     Recovery,
+    StoreLimits,
 )
 from cdk.environments.settings import Settings
 from cdk.environments.stores import Bucket, Cache, Capacity, Database, Lake, Rollups
@@ -73,6 +74,8 @@ def settings() -> Settings:
             lock_mode="GOVERNANCE",
             lock_days=7,
             rejected_days=30,
+            delivery_seconds=300,
+            query_scan_gib=10,
         ),
         api=Api(
             rate_per_second=500,
@@ -120,7 +123,23 @@ def settings() -> Settings:
             version="1.36",
             nodes={"general": NodeGroup(instance="t4g.medium", smallest=2, desired=2, largest=4, spot=True)},
         ),
-        observability=Observability(trace_share=0.1, canary=True),
+        observability=Observability(
+            trace_share=0.1,
+            canary=True,
+            stores=StoreLimits(
+                cpu_percent=80,
+                memory_percent=85,
+                disk_percent=80,
+                kafka_cpu_percent=60,
+                database_connections=900,
+                database_free_mib=1600,
+                documents_free_mib=1600,
+                replica_lag_ms=2000,
+                capacity_percent=90,
+                borrow_ms=50,
+                cache_evictions=10000,
+            ),
+        ),
         recovery=Recovery(daily_days=14, vault_lock_days=7, restore_tests=True),
         cost=Cost(monthly_usd=1000, anomaly_usd=50),
     )

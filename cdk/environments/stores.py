@@ -150,6 +150,10 @@ class Lake(Model):
     lock_days: Annotated[int, Field(ge=1, le=36_500)]
     """For how long no object of the lake or the backups can be deleted."""
     rejected_days: Annotated[int, Field(ge=1)]
+    delivery_seconds: Annotated[int, Field(ge=60, le=900)]
+    """How long events are gathered before they become a file, unless they fill one earlier."""
+    query_scan_gib: Annotated[int, Field(ge=1)]
+    """A query that reads more is ended."""
 
     @model_validator(mode="after")
     def _each_class_lasts(self) -> Self:

@@ -100,6 +100,9 @@ class Kafka(Model):
     broker: Literal["kafka.t3.small", "kafka.m7g.large", "kafka.m5.2xlarge"]
     brokers: Annotated[int, Field(ge=2, le=30)]
     storage_gib: Annotated[int, Field(ge=1, le=16_384)]
+    scram_users: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{2,30}$")], ...]
+    """Who signs in with a password (SASL/SCRAM), for clients that cannot sign requests with a role; nobody:
+    roles only."""
 
 
 class Queues(Model):

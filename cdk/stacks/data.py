@@ -17,6 +17,8 @@ from cdk.constructs.house import House
 from cdk.constructs.identity import Identity
 from cdk.constructs.kafka import Kafka
 from cdk.constructs.keys import Keys
+from cdk.constructs.lake_feed import LakeFeed
+from cdk.constructs.lake_questions import LakeQuestions
 from cdk.constructs.network import Network
 from cdk.constructs.search import Search
 from cdk.constructs.secrets import Secrets
@@ -69,11 +71,33 @@ class Data(Construct):
         self.network: Network | None = None
         self.database: Database | None = None
         self.caches: Caches | None = None
+        self.files: Files | None = None
         self.lake = (
             Lake(self, "Lake", house=self.house, settings=settings.lake, logs=self.storage.logs)
             if settings.lake
             else None
         )
+        self.lake_feed: LakeFeed | None = None
+        self._questions: LakeQuestions | None = None
+        if settings.lake and self.lake:
+            self.lake_feed = LakeFeed(
+                self,
+                "LakeFeed",
+                house=self.house,
+                settings=settings.lake,
+                lake=self.lake,
+                bus=self.events,
+                streams=self.streams,
+            )
+            self._questions = LakeQuestions(
+                self,
+                "LakeQuestions",
+                house=self.house,
+                settings=settings.lake,
+                lake=self.lake,
+                tables=self.lake_feed.tables,
+                logs_bucket=self.storage.logs,
+            )
         self.endpoints = self._parameters() if settings.embedded else self._parts(settings)
 
     def _parameters(self) -> Endpoints:
@@ -117,6 +141,8 @@ class Data(Construct):
             self.caches = Caches(self, "Caches", house=self.house, settings=settings.caches, network=network)
         identity = Identity(self, "Identity", house=self.house, settings=settings.identity)
         self.user_pool_arn = identity.pool.user_pool_arn
+        if self._questions and identity.members:
+            self._questions.let_ask(identity.members)
         return Endpoints(
             database_host=database.host,
             shared_database_host=database.shared_host,
@@ -152,7 +178,7 @@ class Data(Construct):
         if settings.search:
             Search(self, "Search", house=house, settings=settings.search, network=network)
         if settings.files:
-            Files(self, "Files", house=house, settings=settings.files, network=network)
+            self.files = Files(self, "Files", house=house, settings=settings.files, network=network)
 
 
 def _parameter(scope: Construct, name: str, description: str) -> str:

@@ -52,7 +52,7 @@ class Operations(Construct):
                 api=service.api.rest,
                 functions=service.functions,
                 streams=[data.streams.ingest, data.streams.events],
-                database=data.database.cluster,
+                file_system=data.files.system.file_system_id if data.files else None,
             )
             if settings.observability.canary and edge:
                 Canary(self, "Canary", house=house, url=f"https://{edge.host}/ready", alarms=alarms)
@@ -70,7 +70,8 @@ class Workloads(Construct):
         house = data.house
         assert house.settings.cluster is not None
         assert data.network is not None
-        ingest, events = data.streams.ingest, data.streams.events
+        ingest, events, audit = data.streams.ingest, data.streams.events, data.streams.others.get("audit")
+        written = [stream.stream_arn for stream in (events, audit) if stream]
         store = _may(["rds-db:connect"], typing.cast(str, data.endpoints.app_user_arn))
         keys = (
             [_may(["kms:Decrypt", "kms:GenerateDataKey"], house.data_key.key_arn)] if house.data_key else []
@@ -83,11 +84,11 @@ class Workloads(Construct):
             vpc=data.network.vpc,
             grants={
                 "feeds": [_may(["kinesis:PutRecord", "kinesis:PutRecords"], ingest.stream_arn), *keys],
-                "relay": [_may(["kinesis:PutRecords"], events.stream_arn), store, *keys],
+                "relay": [_may(["kinesis:PutRecords"], *written), store, *keys],
                 "batch": [store, *keys],
             },
         )
 
 
-def _may(actions: list[str], resource: str) -> iam.PolicyStatement:
-    return iam.PolicyStatement(actions=actions, resources=[resource])
+def _may(actions: list[str], *resources: str) -> iam.PolicyStatement:
+    return iam.PolicyStatement(actions=actions, resources=list(resources))

@@ -14,7 +14,7 @@ from cdk.constructs.alarms import Alarms
 from cdk.constructs.api import Api
 from cdk.constructs.code import Code
 from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, NAME
-from cdk.constructs.events import CONSUMERS, TOLD
+from cdk.constructs.events import CONSUMERS
 from cdk.constructs.function import HouseFunction
 from cdk.constructs.house import acknowledge, finding
 from cdk.constructs.push import PushApi
@@ -31,6 +31,7 @@ from qis.domain.events import (
     QUALITY_ISSUE_RESOLVED,
     QUALITY_REJECTED,
 )
+from qis.domain.public_events import PUBLIC
 
 
 class Service(Construct):
@@ -96,6 +97,7 @@ class Service(Construct):
             "token_issuer": at.token_issuer,
             "token_audience": at.token_audience,
         }
+        audit = data.streams.others.get("audit")
         values: dict[str, dict[str, str]] = {
             "ingest": store
             | tokens
@@ -121,7 +123,11 @@ class Service(Construct):
                 "push_endpoint": at.push_endpoint or self.push.endpoint,
             },
             "relay": store
-            | {"database_host": at.database_host, "events_stream": data.streams.events.stream_name},
+            | {
+                "database_host": at.database_host,
+                "events_stream": data.streams.events.stream_name,
+                "audit_stream": audit.stream_name if audit else "",
+            },
             "migrate": store
             | {
                 "database_host": at.database_host,
@@ -169,6 +175,8 @@ class Service(Construct):
         functions["ingest"].allow_key("kms:Decrypt", "kms:GenerateDataKey")
         functions["publish"].allow(["events:PutEvents"], data.events.bus.event_bus_arn)
         functions["relay"].allow_put(data.streams.events)
+        if audit := data.streams.others.get("audit"):
+            functions["relay"].allow_put(audit)
 
     def _event_sources(self) -> None:
         data, sources = self._data, self._data.house.settings.event_sources
@@ -177,7 +185,7 @@ class Service(Construct):
         )
         types = {
             "reconcile": (DATA_INGESTED,),
-            "publish": (DATA_PUBLISHED, DATA_RESTATED, *TOLD),
+            "publish": tuple(PUBLIC),
             "quality": (
                 DATA_RECONCILED,
                 DATA_PUBLISHED,
@@ -225,6 +233,8 @@ class Service(Construct):
                 releases.watch(function, [errors])
         for name in self._data.house.settings.event_sources:
             alarms.iterator_age(self.functions[name])
+        for delivery in self._data.lake_feed.deliveries if self._data.lake_feed else ():
+            alarms.delivery(delivery)
         alarms.event_log()
         alarms.push(self.push)
         alarms.quality()

@@ -11,7 +11,8 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.aws.services import EventBridgeBus
 from qis.adapters.backbone import backbone_events, failures
-from qis.application.publish import PUBLIC, publish
+from qis.application.publish import publish
+from qis.domain.public_events import PUBLIC
 from qis.settings import PublishEnvironment
 
 logger = Logger()

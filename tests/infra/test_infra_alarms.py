@@ -21,9 +21,44 @@ OURS = "QIS"
 AWS_METRICS: dict[str, frozenset[str]] = {
     "AWS/ApiGateway": frozenset({"5XXError", "Count", "IntegrationError"}),
     "AWS/Backup": frozenset({"NumberOfBackupJobsFailed", "NumberOfRestoreJobsFailed"}),
-    "AWS/Kinesis": frozenset({"WriteProvisionedThroughputExceeded"}),
+    "AWS/Firehose": frozenset(
+        {"DeliveryToS3.DataFreshness", "DeliveryToS3.Success", "FailedConversion.Records"}
+    ),
+    "AWS/DocDB": frozenset({"CPUUtilization", "DBClusterReplicaLagMaximum", "FreeableMemory"}),
+    "AWS/EFS": frozenset({"PercentIOLimit"}),
+    "AWS/ElastiCache": frozenset({"DatabaseMemoryUsagePercentage", "EngineCPUUtilization", "Evictions"}),
+    "AWS/ES": frozenset(
+        {
+            "CPUUtilization",
+            "ClusterIndexWritesBlocked",
+            "ClusterStatus.red",
+            "FreeStorageSpace",
+            "JVMMemoryPressure",
+        }
+    ),
+    "AWS/Kafka": frozenset(
+        {"CpuUser", "KafkaDataLogsDiskUsed", "OfflinePartitionsCount", "UnderReplicatedPartitions"}
+    ),
+    "AWS/Kinesis": frozenset(
+        {
+            "GetRecords.IteratorAgeMilliseconds",
+            "ReadProvisionedThroughputExceeded",
+            "WriteProvisionedThroughputExceeded",
+        }
+    ),
     "AWS/Lambda": frozenset({"Errors", "Invocations", "IteratorAge", "Throttles"}),
-    "AWS/RDS": frozenset({"AuroraGlobalDBReplicationLag", "CPUUtilization", "DatabaseConnections"}),
+    "AWS/RDS": frozenset(
+        {
+            "ACUUtilization",
+            "AuroraGlobalDBReplicationLag",
+            "AuroraReplicaLagMaximum",
+            "CPUUtilization",
+            "DatabaseConnections",
+            "DatabaseConnectionsBorrowLatency",
+            "Deadlocks",
+            "FreeableMemory",
+        }
+    ),
     "AWS/Route53": frozenset({"HealthCheckStatus"}),
     "AWS/SQS": frozenset({"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"}),
     "CloudWatchSynthetics": frozenset({"SuccessPercent"}),

@@ -87,9 +87,10 @@ def test_a_handler_that_cannot_be_imported_from_its_packages_is_refused(
     package: ModuleType, tmp_path: Path
 ) -> None:
     parts = {f"layers/{name}": tmp_path / name for name in ("core", "dependencies", "migrate")}
-    parts |= {f"functions/{name}": tmp_path / name for name in FUNCTIONS}
+    parts |= {f"functions/{name}": tmp_path / name for name in FUNCTIONS} | {"services": tmp_path}
     package.build_function("ingest", tmp_path / "ingest")
     with pytest.raises(
-        package.PackagingError, match=r"ingest cannot be imported.*\n(.*\n)*.*aws_lambda_powertools"
+        package.PackagingError,
+        match=r"lambdas\.ingest\.handler cannot be imported.*\n(.*\n)*.*aws_lambda_powertools",
     ):
         package.import_handlers(sys.executable, parts)

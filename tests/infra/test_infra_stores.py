@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -229,11 +230,44 @@ def test_kafka_is_kraft_over_tls_by_role_and_keeps_two_copies(reference: Environ
     assert kafka["BrokerNodeGroupInfo"]["InstanceType"] == "kafka.m5.2xlarge"
     assert kafka["EncryptionInfo"]["EncryptionInTransit"] == {"ClientBroker": "TLS", "InCluster": True}
     assert kafka["ClientAuthentication"] == {
-        "Sasl": {"Iam": {"Enabled": True}},
+        "Sasl": {"Iam": {"Enabled": True}, "Scram": {"Enabled": True}},
         "Unauthenticated": {"Enabled": False},
     }
     configuration = only(reference, "AWS::MSK::Configuration")["Properties"]
     assert "min.insync.replicas=2" in configuration["ServerProperties"]
+
+
+def test_passwords_of_kafka_are_as_msk_takes_them_and_rotate(reference: Environment) -> None:
+    secrets = {
+        i: r["Properties"]
+        for i, r in reference.of_type("AWS::SecretsManager::Secret")
+        if r["Properties"].get("Name", "").startswith("AmazonMSK_")
+    }
+    ((logical_id, secret),) = secrets.items()
+    assert secret["Name"] == "AmazonMSK_qis-prodreference-consumers"
+    assert "DataKeysData" in text(secret["KmsKeyId"]), "MSK refuses the default key of Secrets Manager"
+    assert json.loads(secret["GenerateSecretString"]["SecretStringTemplate"]) == {"username": "consumers"}
+    associated = only(reference, "AWS::MSK::BatchScramSecret")["Properties"]
+    assert associated["SecretArnList"] == [{"Ref": logical_id}]
+    (rotation,) = (
+        r
+        for r in properties(reference, "AWS::SecretsManager::RotationSchedule")
+        if logical_id in text(r["SecretId"])
+    )
+    assert rotation["RotationRules"]["ScheduleExpression"] == "rate(90 days)"
+    (policy,) = (
+        p
+        for p in properties(reference, "AWS::SecretsManager::ResourcePolicy")
+        if logical_id in text(p["SecretId"])
+    )
+    (statement,) = policy["ResourcePolicy"]["Statement"]
+    assert statement["Principal"] == {"Service": "kafka.amazonaws.com"}
+    ports = {
+        r["Properties"]["FromPort"]
+        for i, r in reference.of_type("AWS::EC2::SecurityGroupIngress")
+        if "NetworkKafka" in i
+    }
+    assert ports == {9096, 9098}
 
 
 def test_documents_are_encrypted_audited_and_their_password_is_the_services(reference: Environment) -> None:

@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from local.aws import AwsServer
+from qis.adapters import relaying
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
@@ -167,7 +168,7 @@ def relayed(system: System) -> int:
     """Run the relay until everything is on the backbone."""
     system.function("relay")
     module = system.loaded[-1]
-    system.monkeypatch.setattr(module, "IDLE_WAIT", 0.05)
+    system.monkeypatch.setattr(relaying, "IDLE_WAIT", 0.05)
     return int(module.handler({}, Context(remaining=iter([60_000] * 12)))["relayed"])
 
 
@@ -316,7 +317,7 @@ def test_a_second_relay_waits_for_the_first_and_gives_up_in_time(system: System)
     assert PostgresFollower(system.database.another().connect(), "backbone").acquire(1)
     system.function("relay")
     module = system.loaded[-1]
-    system.monkeypatch.setattr(module, "LOCK_WAIT", 0.05)
+    system.monkeypatch.setattr(relaying, "LOCK_WAIT", 0.05)
     assert module.handler({}, Context(remaining=iter([60_000, 0]))) == {"relayed": 0}
 
 

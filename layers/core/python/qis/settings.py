@@ -141,6 +141,8 @@ class RelayEnvironment(DatabaseEnvironment):
     """``relay``: the log's follower that feeds the backbone stream."""
 
     events_stream: str
+    audit_stream: str = ""
+    """Where what people and the system decided goes, too; empty: nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

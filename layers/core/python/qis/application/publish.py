@@ -6,23 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qis.application.ports import Bus
-from qis.domain.events import (
-    DATA_PUBLISHED,
-    DATA_RESTATED,
-    ISSUE_ALERTED,
-    ISSUE_CLOSED,
-    ISSUE_ESCALATED,
-    cloud_event_type,
-)
+from qis.domain.events import cloud_event_type
+from qis.domain.public_events import CloudEvent
 
 SOURCE = "/qis/data-management"
-PUBLIC = frozenset({DATA_PUBLISHED, DATA_RESTATED, ISSUE_ALERTED, ISSUE_ESCALATED, ISSUE_CLOSED})
-"""Events that leave the domain: official values, and what people are told of issues."""
 
 
-def cloud_event(event: Mapping[str, Any]) -> dict[str, Any]:
+def cloud_event(event: Mapping[str, Any]) -> CloudEvent:
     """A backbone event in the CloudEvents 1.0 form of the public interface."""
-    out = {
+    out: CloudEvent = {
         "specversion": "1.0",
         "id": event["event_id"],
         "source": SOURCE,

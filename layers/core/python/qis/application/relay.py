@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any
 
 from qis.application.ports import Backbone, FollowerLog
 from qis.domain.events import Event
+from qis.domain.public_events import MECHANICAL, BackboneEvent
 
 BATCH = 1000
 
 
-def backbone_event(event: Event) -> dict[str, Any]:
+def backbone_event(event: Event) -> BackboneEvent:
     """One event as it travels."""
     return {
         "event_id": str(event.event_id),
@@ -36,18 +36,31 @@ def backbone_record(event: Event) -> tuple[str, bytes]:
     return event.reference_data_id or event.stream, body.encode()
 
 
-def relay_batch(log: FollowerLog, backbone: Backbone, at: datetime, limit: int = BATCH) -> int:
+def relay_batch(
+    log: FollowerLog,
+    backbone: Backbone,
+    at: datetime,
+    limit: int = BATCH,
+    *,
+    audit: Backbone | None = None,
+) -> int:
     """Send what is new, then move the checkpoint. A crash in between sends again; consumers are idempotent.
+
+    Args:
+        audit: gets what somebody chose or the system decided, without the mass of what claims set off.
 
     Returns:
         How many events were sent.
 
     Raises:
-        Unavailable: the backbone refused some; the checkpoint stays.
+        Unavailable: the backbone or the audit refused some; the checkpoint stays.
     """
     events = log.read(log.checkpoint(), limit)
     if not events:
         return 0
-    backbone.put([backbone_record(e) for e in events])
+    records = [backbone_record(e) for e in events]
+    backbone.put(records)
+    if audit is not None:
+        audit.put([r for e, r in zip(events, records, strict=True) if e.type not in MECHANICAL])
     log.move(events[-1].position, at)
     return len(events)

@@ -34,6 +34,10 @@ MS_PER_QUERY = 8.0
 ANSWER_BYTES = 1_000
 LOG_BYTES_PER_INVOCATION = 1_500
 TRACED = 0.1
+DELIVERED_BYTES = 5_120
+"""What Firehose bills for a record of up to 5 KB, as an official value is."""
+LAKE_BYTES = 300
+"""An official value in the lake: a row of Parquet."""
 CONSUMERS = 3
 PUSHED_SHARE = 0.1
 """Of all official values those that one listener asks for."""
@@ -183,6 +187,10 @@ def _ingestion(memory_mb: Mapping[str, int], claims: float) -> Iterator[dict[str
     yield _line("Aurora", "one month of events", "aurora.gb-month", claims * STORED_BYTES_PER_CLAIM / 1e9)
     yield _line("Aurora", "reads and writes", "aurora.io", claims * IO_PER_CLAIM)
     yield _line("EventBridge", "official values", "events.event", published)
+    delivered = published * DELIVERED_BYTES / 1e9
+    yield _line("Firehose", "official values to the lake", "firehose.gb", delivered)
+    yield _line("Firehose", "official values as Parquet", "firehose.converted-gb", delivered)
+    yield _line("S3", "official values in the lake, one month", "s3.gb-month", published * LAKE_BYTES / 1e9)
     yield _line("SQS", "to consumers", "sqs.request", published * CONSUMERS * REQUESTS_PER_MESSAGE)
     yield _line("CloudWatch", "logs", "logs.gb", invocations * LOG_BYTES_PER_INVOCATION / 1e9)
     yield _line("X-Ray", "traces", "xray.trace", invocations * TRACED)

@@ -1,0 +1,102 @@
+"""Following the log to the backbone, for as long as the process may run: in a function or in a container.
+
+Several may run at a time: one holds the follower's lock and works, the others wait for the lock and take over
+at once when it ends or dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from qis.adapters.postgres.connection import PATIENCE, Database
+from qis.adapters.postgres.followers import PostgresFollower
+from qis.application.ports import Backbone, Unavailable
+from qis.application.relay import relay_batch
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+FOLLOWER = "backbone"
+LOCK_WAIT = 10.0
+AGAIN_AFTER = 0.5
+IDLE_WAIT = 1.0
+"""Seconds after which the log is read again without having been woken: a woken reader finds nothing while an
+older transaction runs, and that transaction's own wake-up may have been merged with another's."""
+STALLED_WAIT = 0.02
+REPORT_EVERY = 10.0
+PARTITIONS_AHEAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How the log stands."""
+
+    default_partition_rows: int
+    """Events whose month had no partition, counted up to 1,000."""
+    lag_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaying:
+    """What following needs of its process."""
+
+    database: Database
+    backbone: Backbone
+    audit: Backbone | None
+    seconds_left: Callable[[], float]
+    """How long the process may still run; it only falls."""
+    report: Callable[[Report], None]
+    interrupted: Callable[[Exception], None]
+    """Told why following begins anew, after which it pauses as it likes."""
+
+    def run(self) -> int:
+        """Follow until the time is over. Returns how many events were sent.
+
+        A database that restarts and a stream that throttles are tried again here: whatever runs the process
+        would start it again only after a minute, in which nothing would flow.
+        """
+        from psycopg import OperationalError
+
+        sent = 0
+        while not self._over():
+            try:
+                for count in self._follow():
+                    sent += count
+            except (OperationalError, Unavailable) as error:
+                self.interrupted(error)
+        return sent
+
+    def _follow(self) -> Iterator[int]:
+        """Follow as soon as nobody else does. Yields how many were sent."""
+        try:
+            connection = self.database.connect()
+            follower = PostgresFollower(connection, FOLLOWER)
+            while not follower.acquire(LOCK_WAIT):
+                if self._over():
+                    return
+            connection.execute("SELECT ensure_event_partitions(clock_timestamp(), %s)", (PARTITIONS_AHEAD,))
+            follower.listen()
+            report_at = self.seconds_left()
+            while not self._over():
+                count = relay_batch(follower, self.backbone, datetime.now(UTC), audit=self.audit)
+                yield count
+                if report_at - self.seconds_left() > REPORT_EVERY:
+                    report_at = self.seconds_left()
+                    self.report(_report(connection, follower))
+                if not count:
+                    follower.wait(STALLED_WAIT if follower.behind() else IDLE_WAIT)
+        finally:
+            # Ends the lock and the subscription with the connection; the next one to follow connects anew.
+            self.database.close()
+
+    def _over(self) -> bool:
+        """Whether the time left is needed to end in peace."""
+        return self.seconds_left() < PATIENCE
+
+
+def _report(connection: Connection, follower: PostgresFollower) -> Report:
+    row = connection.execute("SELECT count(*) FROM (SELECT FROM events_default LIMIT 1000) d").fetchone()
+    return Report(row[0] if row else 0, follower.lag_seconds())
