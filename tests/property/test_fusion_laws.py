@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qis.domain.fusion.consensus import Terms
@@ -30,6 +30,15 @@ def claims(cents: Sequence[int | None]) -> list[Claimed]:
 
 SNAP = st.lists(st.none() | CENTS, min_size=7, max_size=7).filter(lambda s: any(v is not None for v in s))
 PAST = st.lists(SNAP, max_size=12)
+AT_THE_EDGE: list[list[int | None]] = [
+    [None, None, None, None, None, None, 9000],
+    [None, None, None, None, None, None, 9000],
+    [None, None, 9000, 9512, 10103, 9488, 9710],
+    [None, None, None, None, 10035, 10126, 10153],
+    [9365, 9364, 9268, None, 9000, None, 9000],
+    [None, None, 10280, 10403, 9000, None, 9665],
+]
+"""Values just as far apart as is still the same."""
 
 
 def item(found: Sequence[Claimed], series: str = "s") -> Item:
@@ -83,6 +92,7 @@ def test_a_decision_is_derived_again_from_stored_state(
 @pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=40)
 @given(past=PAST, snap=SNAP, power=st.integers(-6, 6))
+@example(past=AT_THE_EDGE, snap=[None] * 6 + [9000], power=1)
 def test_values_in_another_unit_give_the_value_in_that_unit(
     method: str, past: list[list[int | None]], snap: list[int | None], power: int
 ) -> None:

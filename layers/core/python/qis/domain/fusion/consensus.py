@@ -52,6 +52,8 @@ CENTRAL = 37
 where noise in the weights of three or of five equal sources would say which claims are meant."""
 EXACT_FROM = 0.25
 """Share of claims equal to the commonest value from which sources of a kind agree exactly."""
+EDGE = 1 + 1e-12
+"""A value at the very edge of a reach is within it, however floats round in its unit."""
 _NO_SERIES = SeriesRecord()
 
 
@@ -313,7 +315,7 @@ def _burden(panel: Panel, series: SeriesRecord) -> Sequence[int]:
 
 
 def _same(x: float, y: float, reach: float) -> bool:
-    return x == y or abs(x - y) <= reach * max(abs(x), abs(y))
+    return x == y or abs(x - y) <= reach * EDGE * max(abs(x), abs(y))
 
 
 def _places(panel: Panel, single: Sequence[int], memory: Memory) -> int:
