@@ -119,6 +119,9 @@ def test_the_scorecard_of_a_source_by_time_and_by_series(world: World) -> None:
     assert [g["accuracy"] for g in second["groups"]] == ["0.0000"]
     (series,) = world.get(where, "vendor-a", by="series").json["groups"]
     assert (series["group"], series["bp"]["compared"]) == (INTRADAY, 3)
+    for by, name in (("kind", "price"), ("rules", "fx")):
+        (group,) = world.get(where, "vendor-a", by=by).json["groups"]
+        assert group == {**series, "group": name}
     assert world.get(where, "vendor-a", by="year").status == 400
     assert world.get(where, "nobody").status == 404
 

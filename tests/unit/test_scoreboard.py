@@ -108,7 +108,7 @@ class MemoryScores:
         return found.get(("", "", 0), {})
 
     def groups(
-        self, source: str, first: int, until: int, by: str, after: str, limit: int
+        self, source: str, first: int, until: int, by: str | Mapping[str, str], after: str, limit: int
     ) -> Mapping[str, Tally]:
         assert by == "series"
         ids = sorted({id_ for id_, s, _ in self.sums if s == source and id_ > after})[:limit]

@@ -241,16 +241,17 @@ class ScoreReads(Protocol):
         ...
 
     def groups(
-        self, source: str, first: int, until: int, by: str, after: str, limit: int
+        self, source: str, first: int, until: int, by: str | Mapping[str, str], after: str, limit: int
     ) -> Mapping[str, Tally]:
-        """As ``total`` for a source, by series or by UTC day, week or month, in order of their names."""
+        """As ``total`` for a source, in order of the groups' names: by series, by UTC day, week or month, or
+        by the name that ``by`` has for a series."""
         ...
 
 
 SCOPES = ("series", "source", "asset_class")
 
 
-GROUPS = ("series", "day", "week", "month")
+GROUPS = ("series", "kind", "rules", "day", "week", "month")
 
 
 def _moment(text: str) -> datetime:
@@ -347,7 +348,7 @@ class ScoreQueries:
     def scorecard(
         self, source: str, first: Snap, until: Snap, by: str, after: str, limit: int
     ) -> tuple[dict[str, Any], str | None]:
-        """What a source is worth over a window, in all and by series or time.
+        """What a source is worth over a window, in all and by series, group of series or time.
 
         Returns:
             The card, and the last group of it where there are more.
@@ -361,7 +362,7 @@ class ScoreQueries:
         found = self.scores("source", source, first, until)
         low, high = (Snap.of(_moment(found["window"][end])) for end in ("from", "to"))
         total = self._reads.total(Place(None, source), low.ns, high.ns)
-        groups = self._reads.groups(source, low.ns, high.ns, by, after, limit + 1)
+        groups = self._reads.groups(source, low.ns, high.ns, self._grouping(by), after, limit + 1)
         names = sorted(groups)
         card = {
             "source": source,
@@ -375,6 +376,13 @@ class ScoreQueries:
             "reason": found["reason"],
         }
         return card, names[limit - 1] if len(names) > limit else None
+
+    def _grouping(self, by: str) -> str | Mapping[str, str]:
+        """Groups of series are those of one kind, or under one rule document, as they are now."""
+        series = self._catalogue.current().series
+        if by == "kind":
+            return {i: s.kind.value for i, s in series.items()}
+        return {i: s.rules for i, s in series.items()} if by == "rules" else by
 
     def _place(self, scope: str, name: str, at: int) -> Place:
         catalogue = self._catalogue.current()

@@ -129,7 +129,8 @@ def scorecard(
     first: First = None,
     until: Until = None,
     by: Annotated[
-        Literal["series", "day", "week", "month"], typer.Option("--by", help="What to split by.")
+        Literal["series", "kind", "rules", "day", "week", "month"],
+        typer.Option("--by", help="What to split by."),
     ] = "month",
 ) -> None:
     """What a source is worth: accuracy, bias, dispersion, latency, coverage, by time or series.

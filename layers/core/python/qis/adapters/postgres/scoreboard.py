@@ -103,9 +103,10 @@ _GROUPED = {"series": "t.reference_data_id"} | {
     for unit in ("day", "week", "month")
 }
 
+_NAMED = "JOIN jsonb_each_text(%s) AS g ON g.key = t.reference_data_id"
 _GROUPS = """
 WITH named AS (
-    SELECT {group} COLLATE "C" AS name, t.tally FROM quality_tallies t
+    SELECT {group} COLLATE "C" AS name, t.tally FROM quality_tallies t {named}
     WHERE t.source = %s AND t.hour_ns >= %s AND t.hour_ns < %s
 ), page AS (SELECT DISTINCT name FROM named WHERE name > %s ORDER BY name LIMIT %s)
 SELECT named.name, n.key, sum(n.value::numeric) FROM named JOIN page USING (name)
@@ -289,13 +290,16 @@ class PostgresScores:
         return dict(rows.fetchall())
 
     def groups(
-        self, source: str, first: int, until: int, by: str, after: str, limit: int
+        self, source: str, first: int, until: int, by: str | Mapping[str, str], after: str, limit: int
     ) -> Mapping[str, Tally]:
         """See ``ScoreReads.groups``."""
-        query = _GROUPS.format(group=_GROUPED[by])
+        given: tuple[object, ...] = (source, first, until, after, limit)
+        if isinstance(by, str):
+            query = _GROUPS.format(group=_GROUPED[by], named="")
+        else:
+            query = _GROUPS.format(group="g.value", named=_NAMED)
+            given = (_json(by), *given)
         found: dict[str, Tally] = {}
-        for name, key, total in self._database.connect().execute(
-            query.encode(), (source, first, until, after, limit)
-        ):
+        for name, key, total in self._database.connect().execute(query.encode(), given):
             found.setdefault(name, {})[key] = total
         return found
