@@ -117,6 +117,10 @@ def _limits(settings: Settings) -> Iterator[str]:
         )
         yield f"| event store | {size} | `database` |"
         yield f"| going back in time | any second of {database.backup_retention_days} days | `database` |"
+    aims = settings.objectives
+    if aims:
+        lost = f"{aims.rto_minutes} minutes, with at most {aims.rpo_minutes} lost"
+        yield f"| event store lost: back in | {lost} ([how](../recovery.md)) | `objectives` |"
     if settings.recovery:
         yield f"| daily recovery points | {settings.recovery.daily_days} days | `recovery` |"
     yield ""

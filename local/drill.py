@@ -441,6 +441,7 @@ class _Drill:
     def _rewind(self, aws: AwsServer, since: datetime) -> None:
         """Let every event source read again what arrived since: in AWS, a mapping made anew."""
         body = json.loads(TEMPLATE.read_text(encoding="utf-8"))
+        # Only the sources are asked for, and no parameter is about them.
         wiring = template.read(body, dict.fromkeys(body["Parameters"], "0"), aws.url)
         kinesis, checkpoints = aws.client("kinesis"), Checkpoints(self._work / "checkpoints")
         for source in wiring.sources:

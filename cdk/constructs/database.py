@@ -165,6 +165,12 @@ class Database(Construct):
         """Where functions that run many at a time reach the writer."""
         return self.proxy.attr_endpoint if self.proxy else self.host
 
+    @property
+    def subnet_group(self) -> str:
+        """Name of the isolated subnets' group, where restored copies live, too."""
+        cluster = typing.cast(rds.CfnDBCluster, self._resource(self.cluster))
+        return typing.cast(str, cluster.db_subnet_group_name)
+
     def user_arn(self, user: str) -> str:
         """What ``rds-db:connect`` must be allowed on to sign in at ``host`` as ``user``."""
         return self._house.arn("rds-db", f"dbuser:{self.cluster.cluster_resource_identifier}/{user}")

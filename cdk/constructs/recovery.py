@@ -6,16 +6,19 @@ everything that bears the environment's tag, in a vault of their own that nobody
 
 from __future__ import annotations
 
+import json
 import typing
 
 from aws_cdk import Aws, Duration
 from aws_cdk import aws_backup as backup
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from cdk.constructs.alarms import Alarms
+from cdk.constructs.database import Database
 from cdk.constructs.house import House, acknowledge
 from cdk.constructs.spending import TAG
 from cdk.environments.operations import Recovery as RecoverySettings
@@ -28,7 +31,15 @@ class Recovery(Construct):
     """Vault with a lock, a daily plan, copies in the second region, restore tests each week."""
 
     def __init__(
-        self, scope: Construct, id_: str, *, house: House, settings: RecoverySettings, alarms: Alarms
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        house: House,
+        settings: RecoverySettings,
+        alarms: Alarms,
+        vpc: ec2.IVpc,
+        database: Database,
     ) -> None:
         super().__init__(scope, id_)
         self._house = house
@@ -46,7 +57,7 @@ class Recovery(Construct):
         )
         self._plan()
         if settings.restore_tests:
-            self._restore_tests()
+            self._restore_tests(vpc, database)
         for what, metric in (
             ("backup", "NumberOfBackupJobsFailed"),
             ("restore", "NumberOfRestoreJobsFailed"),
@@ -99,7 +110,7 @@ class Recovery(Construct):
             resources=[backup.BackupResource.from_tag(TAG, self._house.settings.name)],
         )
 
-    def _restore_tests(self) -> None:
+    def _restore_tests(self, vpc: ec2.IVpc, database: Database) -> None:
         """Each week the newest recovery point of the event store becomes a cluster, and is removed."""
         plan = backup.CfnRestoreTestingPlan(
             self,
@@ -115,6 +126,13 @@ class Recovery(Construct):
                 selection_window_days=7,
             ),
         )
+        nobody = ec2.SecurityGroup(
+            self,
+            "Nobody",
+            vpc=vpc,
+            description="Restored copies: reached by nothing, reach nothing",
+            allow_all_outbound=False,
+        )
         backup.CfnRestoreTestingSelection(
             self,
             "RestoreStore",
@@ -123,6 +141,14 @@ class Recovery(Construct):
             protected_resource_type="Aurora",
             iam_role_arn=self._role("RestoreRole", "Restores").role_arn,
             validation_window_hours=4,
+            # Left out, they would be those of the account's default network, which it need not have. Source:
+            # https://docs.aws.amazon.com/aws-backup/latest/devguide/restore-testing-inferred-metadata.html
+            restore_metadata_overrides={
+                "dbSubnetGroupName": database.subnet_group,
+                "vpcSecurityGroupIds": json.dumps([nobody.security_group_id]),
+                "enableIamDatabaseAuthentication": "true",
+                **({"kmsKeyId": self._house.data_key.key_arn} if self._house.data_key else {}),
+            },
             protected_resource_conditions=(
                 backup.CfnRestoreTestingSelection.ProtectedResourceConditionsProperty(
                     string_equals=[

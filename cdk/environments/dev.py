@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdk.environments.operations import Alarms, Cost
+from cdk.environments.operations import Alarms, Cost, Objectives
 from cdk.environments.settings import Settings
 from cdk.environments.stores import Bucket, Capacity, Database, Lake, Rollups
 from cdk.environments.traffic import (
@@ -105,5 +105,6 @@ def settings() -> Settings:
         cluster=None,
         observability=None,
         recovery=None,
+        objectives=Objectives(rto_minutes=240, rpo_minutes=60),
         cost=Cost(monthly_usd=150, anomaly_usd=20),
     )

@@ -69,5 +69,6 @@ def settings() -> Settings:
         cluster=None,
         observability=None,
         recovery=None,
+        objectives=None,
         cost=None,
     )

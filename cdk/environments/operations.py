@@ -94,6 +94,15 @@ class Recovery(Model):
     restore_tests: bool
 
 
+class Objectives(Model):
+    """What holds when the event store is lost, with its zone or its region."""
+
+    rto_minutes: Annotated[int, Field(ge=1)]
+    """After so long it takes writes again."""
+    rpo_minutes: Annotated[int, Field(ge=1)]
+    """What was acknowledged in so long before the loss may be gone."""
+
+
 class Cost(Model):
     """What may be spent, and who is told before it is."""
 

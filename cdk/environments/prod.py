@@ -15,6 +15,7 @@ from cdk.environments.operations import (
     Cost,
     Edge,
     NodeGroup,
+    Objectives,
     Observability,
     Recovery,
     StoreLimits,
@@ -158,5 +159,6 @@ def settings() -> Settings:
             ),
         ),
         recovery=Recovery(daily_days=365, vault_lock_days=35, restore_tests=True),
+        objectives=Objectives(rto_minutes=15, rpo_minutes=5),
         cost=Cost(monthly_usd=5000, anomaly_usd=100),
     )

@@ -18,6 +18,7 @@ from cdk.environments.operations import (
     Cluster,
     Cost,
     Edge,
+    Objectives,
     Observability,
     Recovery,
 )
@@ -57,6 +58,10 @@ class Peer(Model):
 
     environment: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,14}$")]
     region: Region
+
+
+CRITICAL = Objectives(rto_minutes=15, rpo_minutes=5)
+"""The tightest that the documents ask for, which they call the critical tier."""
 
 
 class Settings(Model):
@@ -105,6 +110,7 @@ class Settings(Model):
     cluster: Cluster | None
     observability: Observability | None
     recovery: Recovery | None
+    objectives: Objectives | None
     cost: Cost | None
 
     @property
@@ -122,7 +128,7 @@ class Settings(Model):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        required = ("network", "database", "identity", "encryption", "bus", "secrets")
+        required = ("network", "database", "identity", "encryption", "bus", "secrets", "objectives")
         for name in required:
             if not self.embedded and getattr(self, name) is None:
                 raise ValueError(f"{name}: is required outside the local twin")
@@ -164,6 +170,12 @@ class Settings(Model):
         if self.database and self.database.backup_retention_days < RECOVERY_DAYS:
             raise ValueError(
                 f"database.backup_retention_days: production can go back {RECOVERY_DAYS} days, to the second"
+            )
+        aims = self.objectives
+        if aims and (aims.rto_minutes > CRITICAL.rto_minutes or aims.rpo_minutes > CRITICAL.rpo_minutes):
+            raise ValueError(
+                f"objectives: production is of the critical tier: back in {CRITICAL.rto_minutes} minutes, at "
+                f"most {CRITICAL.rpo_minutes} lost"
             )
         if self.lake is None or self.lake.lock_days < COMPLIANCE_DAYS:
             raise ValueError(f"lake.lock_days: audit records are kept {COMPLIANCE_DAYS} days in production")

@@ -8,6 +8,7 @@ from cdk.environments.operations import (
     Cost,
     Edge,
     NodeGroup,
+    Objectives,
     Observability,
     Recovery,
     StoreLimits,
@@ -141,5 +142,6 @@ def settings() -> Settings:
             ),
         ),
         recovery=Recovery(daily_days=14, vault_lock_days=7, restore_tests=True),
+        objectives=Objectives(rto_minutes=60, rpo_minutes=15),
         cost=Cost(monthly_usd=1000, anomaly_usd=50),
     )

@@ -57,7 +57,15 @@ class Operations(Construct):
             if settings.observability.canary and edge:
                 Canary(self, "Canary", house=house, url=f"https://{edge.host}/ready", alarms=alarms)
         if settings.recovery:
-            Recovery(self, "Recovery", house=house, settings=settings.recovery, alarms=alarms)
+            Recovery(
+                self,
+                "Recovery",
+                house=house,
+                settings=settings.recovery,
+                alarms=alarms,
+                vpc=data.network.vpc,
+                database=data.database,
+            )
         if settings.cost:
             Spending(self, "Spending", house=house, settings=settings.cost)
 

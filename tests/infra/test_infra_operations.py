@@ -108,6 +108,24 @@ def test_backups_are_locked_kept_copied_and_tried(name: str, environments: dict[
         assert f":{peer.region}:" in flat(copy["DestinationBackupVaultArn"])
     tests = list(environments[name].of_type("AWS::Backup::RestoreTestingSelection"))
     assert bool(tests) == recovery.restore_tests
+    for _, test in tests:
+        given = test["Properties"]["RestoreMetadataOverrides"]
+        # What AWS Backup would take otherwise is the account's default network and key.
+        assert given.keys() == {
+            "dbSubnetGroupName",
+            "vpcSecurityGroupIds",
+            "enableIamDatabaseAuthentication",
+            "kmsKeyId",
+        }
+        subnets = [i for i, _ in environments[name].of_type("AWS::RDS::DBSubnetGroup")]
+        assert any(i in text(given["dbSubnetGroupName"]) for i in subnets)
+        (group,) = (
+            group["Properties"]
+            for i, group in environments[name].of_type("AWS::EC2::SecurityGroup")
+            if i in text(given["vpcSecurityGroupIds"])
+        )
+        assert "SecurityGroupIngress" not in group
+        assert [rule["CidrIp"] for rule in group["SecurityGroupEgress"]] == ["255.255.255.255/32"]
 
 
 @pytest.mark.parametrize("name", WITH["cost"])

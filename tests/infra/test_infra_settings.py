@@ -126,6 +126,8 @@ def test_a_wrong_setting_is_refused_by_name(name: str, path: str, value: Any, re
         ("termination_protection", False, "termination_protection: required in production"),
         ("database.deletion_protection", False, "database.deletion_protection: required in production"),
         ("database.backup_retention_days", 34, "production can go back 35 days"),
+        ("objectives.rpo_minutes", 6, "critical tier"),
+        ("objectives", None, "required outside the local twin"),
         ("lake.lock_days", 2554, "audit records are kept 2555 days"),
         ("network.availability_zones", 2, "production needs 3|more gateways than"),
         ("caches.hot.nodes", 1, "takes over in production"),
