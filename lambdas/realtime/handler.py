@@ -25,7 +25,7 @@ from qis.adapters.postgres.connection import Database, Target, lost
 from qis.adapters.postgres.push import PostgresConnections
 from qis.adapters.tokens import JwtAuthenticator, fetch_jwks
 from qis.api.push import PushRoutes
-from qis.application.push import Push, Told
+from qis.application.push import PUSHED, Push, Told
 from qis.settings import RealtimeEnvironment
 
 logger = Logger()
@@ -76,9 +76,10 @@ def handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
         return answer
     more_time = _more_time(context)
     if "Records" in event:
-        told = app.push.wake({e["reference_data_id"] for e in backbone_events(event["Records"])}, more_time)
-        if told.oldest is not None:
-            age = datetime.now(UTC) - told.oldest
+        published = [e for e in backbone_events(event["Records"]) if e["type"] in PUSHED]
+        told = app.push.wake({e["reference_data_id"] for e in published}, more_time)
+        if told.values:
+            age = datetime.now(UTC) - min(datetime.fromisoformat(e["recorded_at"]) for e in published)
             metrics.add_metric("PushLatency", MetricUnit.Milliseconds, age.total_seconds() * 1000)
     else:
         told = app.push.tick(more_time)

@@ -82,6 +82,13 @@ def test_a_line_by_hand() -> None:
     assert round(delivered, 2) == Decimal("130.07")
 
 
+def test_listeners_by_hand() -> None:
+    """Open 43,800 minutes a month, at $0.25 a million; a heartbeat in each, at $1 a million."""
+    found = model.estimate("dev", claims_per_second=0, queries_per_second=0, listeners=20)
+    lines = {line.what: line.usd for line in found.traffic}
+    assert (lines["connections"], lines["messages"]) == (Decimal("0.219"), Decimal("0.876"))
+
+
 def test_an_environment_without_a_bill_is_refused_by_name() -> None:
     with pytest.raises(model.UnknownEnvironment, match="'local' is not one of dev, dr, prod, prod-reference"):
         usd("local")

@@ -149,8 +149,6 @@ class Told:
     messages: int = 0
     dropped: int = 0
     """Connections that were given up."""
-    oldest: datetime | None = None
-    """When the oldest of the values was recorded."""
 
 
 class Push:
@@ -326,11 +324,8 @@ class Push:
                 self._sockets.post(listener.connection_id, message)
                 told.messages += 1
                 told.values += count
-            sent = bool(page.events)
-            if sent and (told.oldest is None or page.events[0].recorded_at < told.oldest):
-                told.oldest = page.events[0].recorded_at
             at = page.reached
-            self._connections.move(listener.connection_id, at, self._clock() if sent else None)
+            self._connections.move(listener.connection_id, at, self._clock() if page.events else None)
             if not page.more:
                 return at
         self._sockets.post(listener.connection_id, encoded({"kind": "behind", "cursor": at.token}))
