@@ -193,13 +193,46 @@ def test_a_source_that_was_biased_needs_more_evidence_until_that_is_forgotten() 
 
     peer = Peer(DetectionRules())
     first = needed(peer)
-    peer.found_biased()
+    peer.spend()
     second = needed(peer)
-    peer.found_biased()
+    peer.spend()
     assert first < second < needed(peer)
-    for _ in range(400):
+    for _ in range(1000):
         peer.relax()
     assert needed(peer) == first
+
+
+def wandering(days: int, seed: int) -> list[list[tuple[str, Decimal]]]:
+    """The panel, with ``c`` in a dollar of its own from day 100 on, that wanders by a percent a day."""
+    numbers = random.Random(seed)
+    premium, out = 0.0, panel(days, seed)
+    for day in range(100, days):
+        premium += numbers.gauss(0, 0.01) - 0.03 * premium
+        factor = Decimal(1 + premium)
+        out[day] = [(s, (v * factor).quantize(Decimal("0.01")) if s == "c" else v) for s, v in out[day]]
+    return out
+
+
+def test_a_source_whose_premium_wanders_is_an_incident_and_not_one_for_each_day() -> None:
+    for seed in range(4):
+        found = [f for f in beside(wandering(500, seed)) if f.kind is not Fault.STALE]
+        assert found[0].source == "c"
+        assert len([f for f in found if day_of(f) >= 160]) <= 5
+
+
+def test_a_jump_of_a_source_that_wanders_is_measured_by_how_it_wanders() -> None:
+    days = wandering(400, 1)
+    days[350] = [(s, v * Decimal("1.25") if s == "c" else v) for s, v in days[350]]
+    assert [(f.source, f.kind) for f in beside(days) if day_of(f) == 350] == [("c", Fault.SPIKE)]
+
+
+def test_a_finding_that_was_barely_one_raises_the_threshold_and_one_far_beyond_does_not() -> None:
+    peer = Peer(DetectionRules())
+    usual = peer.jump_limit
+    peer.spend_on(3 * usual)
+    assert peer.jump_limit == usual
+    peer.spend_on(1.2 * usual)
+    assert peer.jump_limit > usual
 
 
 def test_what_most_say_is_the_consensus_though_they_came_to_it_one_by_one() -> None:

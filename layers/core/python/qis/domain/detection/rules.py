@@ -19,7 +19,7 @@ class DetectionRules:
     """One version of the thresholds. Lengths are in observations."""
 
     rules: str = "default"
-    version: int = 1
+    version: int = 2
     jump: float = 7.0
     """A step of this many scales is a spike at once."""
     reversal: float = 4.0
@@ -32,14 +32,16 @@ class DetectionRules:
     """The same where the step is one that no market makes: a sign, a power of ten."""
     stale: float = 1e-4
     """A run is stale when the source's own past makes it less likely than this."""
-    peer_jump: float = 10.0
-    """Distance from the peers, in scales of that distance, that is a fault at once."""
+    peer_jump: float = 12.0
+    """Distance from the peers, in scales of what it adds to the last, that is a fault at once."""
     peer_slip: float = 4.0
     """The same where exchanging two digits puts it right."""
+    slip_odds: float = 25.0
+    """How many times better that has to explain the value than a wide distance does."""
     bias: float = 0.01
     """Smallest relative distance from the peers worth finding, where it lasts."""
-    drift: float = 10.0
-    """Threshold of the sum behind ``bias``, in scales squared."""
+    drift: float = 4.0
+    """Threshold of the sum behind ``bias``, in scales squared of distances that do not depend on another."""
     shift: float = 8.0
     """Evidence (sum of log-likelihood gains) that a source's days are those of its peers, one off."""
     volume: float = 9.0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from math import exp
+from decimal import Decimal
+from math import exp, log
 from typing import NamedTuple, Self
 
 from qis.domain.detection.judgement import Action, Evidence, Fault, Found, Judgement, Observation
 from qis.domain.detection.kept import keep, restore
-from qis.domain.detection.peers import Distance, Peer, distances, middle
+from qis.domain.detection.peers import Distance, Peer, distances, middle, tail
 from qis.domain.detection.rules import DetectionRules
 from qis.domain.detection.schedule import Schedule, text_of
 from qis.domain.detection.shapes import slip, transposition
@@ -18,6 +19,10 @@ from qis.domain.detection.stream import Stream, Suspicion, sure
 _REGULAR = 0.9
 """Presence from which the absence of a source is a finding."""
 _PRESENCE = 1 / 20
+_BACK = 0.5
+"""Part of ``peer_jump`` within which a source that was off is back."""
+_EXCHANGES = 3
+"""Exchanges of neighbouring digits that matter: later ones change nothing material."""
 DOUBTED = 0.5
 """Credibility of a source while it is known to be off: biased, a day late, or on a level of its own."""
 
@@ -267,6 +272,8 @@ class SeriesDetector:
             return [self._peer_suspicion(ns, claim, place, Fault.DATE_SHIFT, self._rules.shift, total)]
         fault = self._beside_fault(ns, claim, source, place, before, new)
         if fault is not None:
+            if fault.kind in (Fault.SPIKE, Fault.DATE_SHIFT) and not peer.off_n:
+                peer.spend_on(abs(distance.jump))
             if peer.stay_off(distance.excess):
                 peer.learn(0.0)
             stream.set_aside(ns, claim.value)
@@ -276,7 +283,7 @@ class SeriesDetector:
         if peer.biased:
             return self._biased(ns, claim, source, place, known)
         peer.learn(distance.excess)
-        vouched = distance.agreeing and abs(distance.scales) <= self._rules.peer_slip
+        vouched = distance.agreeing and abs(distance.jump) <= self._rules.peer_slip
         return stream.judge(ns, claim.value, claim.volume, None, vouched)
 
     def _beside_fault(
@@ -294,11 +301,14 @@ class SeriesDetector:
             able = distance.agreeing
         else:
             able = place.own > rules.reversal and place.own > 2.0 * place.theirs
-        size = abs(distance.scales)
+        away = peer.off_n > 0 and not peer.biased
+        size = abs(distance.scales if away else distance.jump)
         if not able or size <= rules.peer_slip:
             return None
-        if size <= rules.peer_jump:
-            repair = transposition(claim.value, distance.expected, peer.spread) if new else None
+        # Who is off comes back when it is well within what takes it off: one incident, not one for each day.
+        limit = _BACK * rules.peer_jump if away else peer.jump_limit
+        if size <= limit:
+            repair = self._transposed(claim.value, distance) if new else None
             if repair is None:
                 return None
             return self._peer_suspicion(
@@ -306,16 +316,34 @@ class SeriesDetector:
             )
         why = slip(claim.value, distance.expected, 3.0 * peer.spread)
         if why is not None:
-            return self._peer_suspicion(ns, claim, place, why.kind, rules.peer_jump, size, str(why.repair))
+            return self._peer_suspicion(ns, claim, place, why.kind, limit, size, str(why.repair))
         if before is not None and peer.fits_before(place.x, before):
-            return self._peer_suspicion(ns, claim, place, Fault.DATE_SHIFT, rules.peer_jump, size)
+            return self._peer_suspicion(ns, claim, place, Fault.DATE_SHIFT, limit, size)
         kind = Fault.LEVEL_SHIFT if peer.off_n + 1 >= rules.confirm else Fault.SPIKE
-        return self._peer_suspicion(ns, claim, place, kind, rules.peer_jump, size)
+        return self._peer_suspicion(ns, claim, place, kind, limit, size)
+
+    def _transposed(self, value: Decimal, distance: Distance) -> Decimal | None:
+        """The value with two digits exchanged, where that explains it much better than a wide distance does.
+
+        Distances have heavy tails: four scales are rare but not absurd, and among a few exchanges one often
+        comes near. The likelihood ratio, shared among the exchanges there are, has to reach ``slip_odds``.
+        """
+        if abs(distance.jump) <= self._rules.peer_slip:
+            return None
+        unit = abs((log(float(value)) - distance.expected) / distance.jump)
+        repair = transposition(value, distance.expected, unit)
+        if repair is None:
+            return None
+        left = (log(float(repair)) - distance.expected) / unit
+        odds = tail(distance.jump) / tail(left) / _EXCHANGES
+        return repair if odds > self._rules.slip_odds else None
 
     def _worth_saying(self, fault: Suspicion, peer: Peer) -> bool:
-        """Slips are said of every claim; of a source elsewhere only that it went, and that it stayed."""
-        moved = fault.kind in (Fault.SPIKE, Fault.LEVEL_SHIFT, Fault.DATE_SHIFT)
-        return not moved or peer.off_n in (1, self._rules.confirm)
+        """Slips are said of every claim; of a source elsewhere only that it went, and that it stayed, unless
+        its bias was."""
+        if fault.kind not in (Fault.SPIKE, Fault.LEVEL_SHIFT, Fault.DATE_SHIFT):
+            return True
+        return peer.off_n == 1 or (peer.off_n == self._rules.confirm and not peer.biased)
 
     def _biased(
         self, ns: int, claim: Observation, source: _Source, place: _Place, known: bool
@@ -327,7 +355,7 @@ class SeriesDetector:
         source.stream.set_aside(ns, claim.value)
         if known:
             return None
-        peer.found_biased()
+        peer.spend()
         found = self._peer_suspicion(ns, claim, place, Fault.BIAS, 1.0, total)
         return [found._replace(action=Action.FLAG, measured=f"sum {total:.2f}", threshold="sum 1")]
 
