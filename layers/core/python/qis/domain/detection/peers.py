@@ -138,9 +138,9 @@ class Peer:
         return max(self.high, self.low) > 1.0
 
     def shift(self, x: float, consensus: float, before: float | None) -> None:
-        """Take the evidence for days that are one off."""
+        """Take the evidence for days that are one off, and not for a source that wanders by itself."""
         if before is not None and self.count:
-            own = abs(x - consensus - self.basis)
+            own = abs(x - consensus - self.basis - self.inertia * self.after)
             unit = max(self.spread, MATERIAL)
             moved = abs(consensus - before)
             if moved > unit:
