@@ -260,7 +260,9 @@ class SeriesDetector:
         was_shifted, new = peer.shifted, peer.is_new(distance.excess, before)
         peer.shift(place.x, consensus, before)
         if place.x == stream.x:
-            moved = 0.0 if before is None else (consensus - before) / peer.spread
+            # What rounding to a tick can hide says nothing of a value that stayed.
+            seen = 0.0 if before is None else max(0.0, abs(consensus - before) - stream.tick)
+            moved = seen / peer.spread
             found = stream.judge(ns, claim.value, claim.volume, moved)
             if stream.stale:
                 return found

@@ -114,6 +114,11 @@ class Stream:
         """Whether the run that the last value belongs to is stale."""
         return self.surprise > -log(self.rules.stale)
 
+    @property
+    def tick(self) -> float:
+        """The smallest step there is to be seen, on the stream's axis."""
+        return 2.0 * self._floor()
+
     def step(self, value: Decimal) -> tuple[float, float]:
         """The value on the stream's axis, and its distance from the level in scales."""
         x = self._axis(float(value))
