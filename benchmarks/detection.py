@@ -230,13 +230,13 @@ class Score:
     def f1_error(self) -> float:
         """Standard error of ``f1``: a bootstrap by runs, as what happens within one is not independent."""
         numbers = random.Random(SEEDS[0])
-        drawn = []
+        drawn: list[float] = []
         for _ in range(RESAMPLES):
             found, there, false = (
                 sum(c) for c in zip(*numbers.choices(self.runs, k=len(self.runs)), strict=True)
             )
             drawn.append(2 * found / (found + there + false))
-        return statistics.stdev(drawn)
+        return float(statistics.stdev(drawn))
 
     @property
     def f1(self) -> float:

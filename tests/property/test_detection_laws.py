@@ -106,9 +106,10 @@ def test_another_unit_of_ten_changes_nothing_that_is_found(seed: int, power: int
     assert [f.snap_ns for f in found([v.scaleb(power) for v in values])] == [f.snap_ns for f in found(values)]
 
 
-@given(SEEDS, st.floats(1e-4, 0.05), st.floats(-0.002, 0.002))
+@given(SEEDS, st.floats(1e-3, 0.05), st.floats(-0.002, 0.002))
 @settings(max_examples=40, deadline=None)
 def test_a_clean_series_with_a_constant_drift_is_quiet(seed: int, volatility: float, drift: float) -> None:
+    """With steps well above its ticks: below, rounding repeats values, and a run of them can be stale."""
     assert found(walk(seed, 300, volatility, drift)) == []
 
 
