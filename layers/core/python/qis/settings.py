@@ -7,8 +7,9 @@ spelled in one place. Reading happens in a handler's bootstrap, never at import.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin
+
+import msgspec
 
 PREFIX = "QIS_"
 
@@ -17,8 +18,7 @@ class SettingsError(ValueError):
     """A variable is missing, unknown or malformed; the message names it and the rule."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """Settings read from variables named ``QIS_<FIELD>``. Subclass per function."""
 
     environment: str
@@ -27,10 +27,7 @@ class Environment:
     @classmethod
     def variables(cls) -> dict[str, bool]:
         """Variable names that this function reads, each with whether it is required."""
-        return {
-            PREFIX + f.name.upper(): f.default is MISSING and f.default_factory is MISSING
-            for f in fields(cls)
-        }
+        return {PREFIX + f.name.upper(): f.required for f in msgspec.structs.fields(cls)}
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Self:
@@ -47,10 +44,9 @@ class Environment:
         missing = sorted(k for k, required in known.items() if required and not env.get(k))
         if missing:
             raise SettingsError(f"{cls.__name__}: variable {missing[0]} is required and not set")
-        hints = get_type_hints(cls)
         given: dict[str, Any] = {
-            f.name: _convert(PREFIX + f.name.upper(), env[PREFIX + f.name.upper()], hints[f.name])
-            for f in fields(cls)
+            f.name: _convert(PREFIX + f.name.upper(), env[PREFIX + f.name.upper()], f.type)
+            for f in msgspec.structs.fields(cls)
             if env.get(PREFIX + f.name.upper())
         }
         return cls(**given)
@@ -66,8 +62,7 @@ def _convert(name: str, text: str, wanted: object) -> object:
     return text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseEnvironment(Environment):
+class DatabaseEnvironment(Environment, frozen=True, kw_only=True):
     """How a function reaches the event store."""
 
     database_host: str
@@ -79,8 +74,7 @@ class DatabaseEnvironment(Environment):
     ``trust``: no password; refused for any host that is not loopback."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiEnvironment(DatabaseEnvironment):
+class ApiEnvironment(DatabaseEnvironment, frozen=True, kw_only=True):
     """A function that answers requests from outside and so checks bearer tokens."""
 
     jwks_url: str
@@ -88,16 +82,14 @@ class ApiEnvironment(DatabaseEnvironment):
     token_audience: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestEnvironment(ApiEnvironment):
+class IngestEnvironment(ApiEnvironment, frozen=True, kw_only=True):
     """``ingest``: claims in, from the stream and by REST."""
 
     raw_bucket: str
     ingest_dlq_url: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryEnvironment(ApiEnvironment):
+class QueryEnvironment(ApiEnvironment, frozen=True, kw_only=True):
     """``query``: every reading route."""
 
     cache_url: str = ""
@@ -107,13 +99,11 @@ class QueryEnvironment(ApiEnvironment):
     cache_user: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReconcileEnvironment(DatabaseEnvironment):
+class ReconcileEnvironment(DatabaseEnvironment, frozen=True, kw_only=True):
     """``reconcile``: claims to one official value."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QualityEnvironment(DatabaseEnvironment):
+class QualityEnvironment(DatabaseEnvironment, frozen=True, kw_only=True):
     """``quality``: scores, missing and stale values."""
 
     window_seconds: int = 60
@@ -121,23 +111,20 @@ class QualityEnvironment(DatabaseEnvironment):
     periods of its alarms."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishEnvironment(Environment):
+class PublishEnvironment(Environment, frozen=True, kw_only=True):
     """``publish``: official values and restatements to the event bus."""
 
     bus_name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RealtimeEnvironment(ApiEnvironment):
+class RealtimeEnvironment(ApiEnvironment, frozen=True, kw_only=True):
     """``realtime``: the WebSocket API, and official values to its connections."""
 
     push_endpoint: str
     """Address of the connections' management API: ``https://ID.execute-api.REGION.amazonaws.com/STAGE``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelayEnvironment(DatabaseEnvironment):
+class RelayEnvironment(DatabaseEnvironment, frozen=True, kw_only=True):
     """``relay``: the log's follower that feeds the backbone stream."""
 
     events_stream: str
@@ -145,8 +132,7 @@ class RelayEnvironment(DatabaseEnvironment):
     """Where what people and the system decided goes, too; empty: nowhere."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigrateEnvironment(DatabaseEnvironment):
+class MigrateEnvironment(DatabaseEnvironment, frozen=True, kw_only=True):
     """``migrate``: applies the SQL migrations as a deploy step."""
 
     function_user: str

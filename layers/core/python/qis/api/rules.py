@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qis.api import parameters
 from qis.api.http import JSON, Request, Response, encode_json, etag_of, json_body
 from qis.api.router import Handler
-from qis.application.learning import LearnWeights
 from qis.application.queries import LATEST, Answer
 from qis.application.rules import ApplyRules, RuleQueries, Scope, WhatIf, parse_series_list
 from qis.domain.errors import refuse
 from qis.domain.series import check_fields, check_id, check_slug
 from qis.domain.snap import Snap, parse_instant
+
+if TYPE_CHECKING:  # the writing function has no use for it
+    from qis.application.learning import LearnWeights
 
 MOST, USUAL = 2_000, 1_000
 """Values that one request goes through: what a function does well within its time."""
