@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_ec2 as ec2
@@ -47,12 +47,13 @@ def variables(name: str, values: Mapping[str, str]) -> dict[str, str]:
     Raises:
         VariablesError: a field of the settings class is not given, or one is given that it does not have.
     """
-    wanted = {f.name for f in fields(FUNCTIONS[name])}
-    if set(values) != wanted:
+    given = {PREFIX + field.upper(): value for field, value in values.items()}
+    wanted = set(FUNCTIONS[name].variables())
+    if set(given) != wanted:
         raise VariablesError(
-            f"{name}: missing {sorted(wanted - set(values))}, unknown {sorted(set(values) - wanted)}"
+            f"{name}: missing {sorted(wanted - set(given))}, unknown {sorted(set(given) - wanted)}"
         )
-    return {PREFIX + field.upper(): value for field, value in values.items()}
+    return given
 
 
 class HouseFunction(Construct):

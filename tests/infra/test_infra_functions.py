@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from cdk.node import use_packaged_node
-from qis.settings import FUNCTIONS
+from qis.settings import FUNCTIONS, PREFIX
 
 use_packaged_node()
 
@@ -18,11 +17,11 @@ from cdk.constructs.function import VariablesError, variables  # noqa: E402
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
 def test_every_field_must_be_given_and_none_that_is_unknown(name: str) -> None:
-    given = {f.name: "1" for f in fields(FUNCTIONS[name])}
+    given = {v.removeprefix(PREFIX).lower(): "1" for v in FUNCTIONS[name].variables()}
     assert set(variables(name, given)) == set(FUNCTIONS[name].variables())
-    with pytest.raises(VariablesError, match=r"missing \['environment'\]"):
+    with pytest.raises(VariablesError, match=r"missing \['QIS_ENVIRONMENT'\]"):
         variables(name, {k: v for k, v in given.items() if k != "environment"})
-    with pytest.raises(VariablesError, match=r"unknown \['colour'\]"):
+    with pytest.raises(VariablesError, match=r"unknown \['QIS_COLOUR'\]"):
         variables(name, given | {"colour": "blue"})
 
 
