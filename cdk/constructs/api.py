@@ -6,14 +6,14 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from aws_cdk import Aws, CfnOutput, CfnParameter
+from aws_cdk import Aws, CfnOutput
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from cdk.constructs.contract import Guard, operations, to_api_gateway
 from cdk.constructs.function import HouseFunction
-from cdk.constructs.house import House, acknowledge
+from cdk.constructs.house import House, acknowledge, certificate_arn
 from cdk.constructs.identity import RESOURCE_SERVER
 from cdk.environments.traffic import Plan
 
@@ -96,19 +96,12 @@ class Api(Construct):
         )
 
     def _domain(self, name: str) -> None:
-        certificate = CfnParameter(
-            self,
-            "Certificate",
-            type="String",
-            description=f"ARN of the certificate of {name}, in this region",
-            allowed_pattern=r"arn:[a-z-]+:acm:[a-z0-9-]+:\d{12}:certificate/[0-9a-f-]+",
-        )
-        certificate.override_logical_id("ApiCertificate")
+        certificate = certificate_arn(self, "Certificate", "ApiCertificate", f"of {name}, in this region")
         domain = apigateway.CfnDomainName(
             self,
             "Domain",
             domain_name=name,
-            regional_certificate_arn=certificate.value_as_string,
+            regional_certificate_arn=certificate,
             endpoint_configuration=apigateway.CfnDomainName.EndpointConfigurationProperty(types=["REGIONAL"]),
             endpoint_access_mode="STRICT",
             security_policy="SecurityPolicy_TLS13_1_3_2025_09",

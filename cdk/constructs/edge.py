@@ -26,7 +26,7 @@ from constructs import Construct
 from cdk.constructs.alarms import Alarms, shortfall
 from cdk.constructs.buckets import passing_bucket
 from cdk.constructs.cluster_names import CLUSTER_PORT
-from cdk.constructs.house import House, acknowledge
+from cdk.constructs.house import House, acknowledge, certificate_arn
 from cdk.environments.operations import Edge as EdgeSettings
 
 HEADER = "x-qis-edge"
@@ -79,7 +79,11 @@ class Edge(Construct):
         shown = secret.secret_value.unsafe_unwrap()  # a reference that CloudFormation resolves, not the value
         self._guard_api(api, shown)
         firewall = self._firewall(settings)
-        certificate = self._certificate("EdgeCertificate", f"of {domain}, in us-east-1") if domain else None
+        certificate = (
+            certificate_arn(self, "EdgeCertificate", "EdgeCertificate", f"of {domain}, in us-east-1")
+            if domain
+            else None
+        )
         self.distribution = cloudfront.Distribution(
             self,
             "Distribution",
@@ -223,7 +227,9 @@ class Edge(Construct):
 
     def _balancer(self, vpc: ec2.IVpc, log_bucket: s3.Bucket) -> elb.ApplicationLoadBalancer:
         """For what runs in the cluster; the cluster's controller puts its pods into the target group."""
-        certificate = self._certificate("BalancerCertificate", "of the internal load balancer")
+        certificate = certificate_arn(
+            self, "BalancerCertificate", "BalancerCertificate", "of the internal load balancer"
+        )
         group = ec2.SecurityGroup(
             self,
             "BalancerGroup",
@@ -307,17 +313,6 @@ class Edge(Construct):
                 "NIST.800.53.R5-S3DefaultEncryptionKMS": "CloudFront delivers to SSE-S3 buckets only.",
             },
         )
-
-    def _certificate(self, name: str, what: str) -> str:
-        parameter = CfnParameter(
-            self,
-            name,
-            type="String",
-            description=f"ARN of the certificate {what}",
-            allowed_pattern=r"arn:[a-z-]+:acm:[a-z0-9-]+:\d{12}:certificate/[0-9a-f-]+",
-        )
-        parameter.override_logical_id(name)
-        return parameter.value_as_string
 
     def _shield(self) -> None:
         shield.CfnProtection(

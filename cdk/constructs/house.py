@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aws_cdk import Acknowledgment, Aws, RemovalPolicy, Validations
+from aws_cdk import Acknowledgment, Aws, CfnParameter, RemovalPolicy, Validations
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
@@ -60,6 +60,19 @@ class House:
                 {"NIST.800.53.R5-CloudWatchLogGroupEncrypted": "The local twin logs to files."},
             )
         return group
+
+
+def certificate_arn(scope: Construct, id_: str, logical_id: str, what: str) -> str:
+    """A parameter: the certificate is made by hand, as it needs the owner of the domain."""
+    parameter = CfnParameter(
+        scope,
+        id_,
+        type="String",
+        description=f"ARN of the certificate {what}",
+        allowed_pattern=r"arn:[a-z-]+:acm:[a-z0-9-]+:\d{12}:certificate/[0-9a-f-]+",
+    )
+    parameter.override_logical_id(logical_id)
+    return parameter.value_as_string
 
 
 def acknowledge(construct: Construct, reasons: dict[str, str]) -> None:

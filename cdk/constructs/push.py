@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import Aws, CfnOutput, CfnParameter
+from aws_cdk import Aws, CfnOutput
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_apigatewayv2 as apigatewayv2
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -10,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from cdk.constructs.function import HouseFunction
-from cdk.constructs.house import House, acknowledge, finding
+from cdk.constructs.house import House, acknowledge, certificate_arn, finding
 from qis.api.push import ACTIONS
 
 STAGE = "live"
@@ -120,21 +120,14 @@ class PushApi(Construct):
         return str(self.api.stack.get_logical_id(self.api))
 
     def _domain(self, name: str, stage: apigatewayv2.CfnStage) -> None:
-        certificate = CfnParameter(
-            self,
-            "Certificate",
-            type="String",
-            description=f"ARN of the certificate of {name}, in this region",
-            allowed_pattern=r"arn:[a-z-]+:acm:[a-z0-9-]+:\d{12}:certificate/[0-9a-f-]+",
-        )
-        certificate.override_logical_id("PushCertificate")
+        certificate = certificate_arn(self, "Certificate", "PushCertificate", f"of {name}, in this region")
         domain = apigatewayv2.CfnDomainName(
             self,
             "Domain",
             domain_name=name,
             domain_name_configurations=[
                 apigatewayv2.CfnDomainName.DomainNameConfigurationProperty(
-                    certificate_arn=certificate.value_as_string,
+                    certificate_arn=certificate,
                     endpoint_type="REGIONAL",
                     security_policy="TLS_1_2",
                 )
