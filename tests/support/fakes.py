@@ -201,6 +201,15 @@ class MemoryEventStore:
         return self.issues.get(issue_id)
 
 
+def open_exceptions(store: MemoryEventStore) -> set[tuple[str, str, str]]:
+    """Kind, snap and source of each exception that is open."""
+    return {
+        (e.data["kind"], e.data["snap"], e.data["source"])
+        for e in store.log
+        if e.type == ev.QUALITY_ISSUE_DETECTED and store.issue_status[UUID(e.data["issue_id"])] == "open"
+    }
+
+
 class MemoryAdmissions:
     """``Admissions`` to a ``MemoryEventStore``."""
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -30,7 +29,13 @@ from qis.domain.series import Series, parse_series
 from qis.domain.snap import Snap
 from tests.support import records
 from tests.support.builders import SOURCES, append, catalogue, ingested, reconciled
-from tests.support.fakes import FixedCatalogue, MemoryDetectorStates, MemoryEventStore, MemoryFacts
+from tests.support.fakes import (
+    FixedCatalogue,
+    MemoryDetectorStates,
+    MemoryEventStore,
+    MemoryFacts,
+    open_exceptions,
+)
 from tests.support.records import ACTION
 
 PRICE = "EQ.XMPL"
@@ -315,12 +320,7 @@ class World:
         return event_
 
     def open(self) -> set[tuple[str, str, str]]:
-        return {
-            (e.data["kind"], e.data["snap"], e.data["source"])
-            for e in self.store.log
-            if e.type == ev.QUALITY_ISSUE_DETECTED
-            and self.store.issue_status[UUID(e.data["issue_id"])] == "open"
-        }
+        return open_exceptions(self.store)
 
 
 STORIES: dict[str, list[Claim[Any]]] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -37,6 +36,7 @@ from tests.support.fakes import (
     MemoryDetectorStates,
     MemoryEventStore,
     MemoryFacts,
+    open_exceptions,
 )
 
 DAY = 86_400 * 10**9
@@ -110,12 +110,7 @@ class World:
         self.arrivals.follow(events)
 
     def open(self) -> set[tuple[str, str, str]]:
-        return {
-            (e.data["kind"], e.data["snap"], e.data["source"])
-            for e in self.store.log
-            if e.type == ev.QUALITY_ISSUE_DETECTED
-            and self.store.issue_status[UUID(e.data["issue_id"])] == "open"
-        }
+        return open_exceptions(self.store)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

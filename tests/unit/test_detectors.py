@@ -7,7 +7,6 @@ import random
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -21,7 +20,13 @@ from qis.domain.detection import DetectionRules, Observation, SeriesDetector
 from qis.domain.series import Kind
 from qis.domain.snap import Snap
 from tests.support.builders import EUR, append, catalogue, reconciled, rules, series, series_of
-from tests.support.fakes import FixedCatalogue, MemoryDetectorStates, MemoryEventStore, MemoryFacts
+from tests.support.fakes import (
+    FixedCatalogue,
+    MemoryDetectorStates,
+    MemoryEventStore,
+    MemoryFacts,
+    open_exceptions,
+)
 
 DAY = 86_400 * 10**9
 SOURCES = ("alpha", "beta", "gamma", "delta")
@@ -74,12 +79,7 @@ class World:
         return event
 
     def open(self) -> set[tuple[str, str, str]]:
-        return {
-            (e.data["kind"], e.data["snap"], e.data["source"])
-            for e in self.store.log
-            if e.type == ev.QUALITY_ISSUE_DETECTED
-            and self.store.issue_status[UUID(e.data["issue_id"])] == "open"
-        }
+        return open_exceptions(self.store)
 
 
 def offline(days: Sequence[Claims]) -> set[tuple[str, str, str]]:
