@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -220,8 +220,13 @@ class Push:
             raise InvalidInput(*broken)
         return wish
 
-    def _held(self, connection_id: str) -> _Held:
-        return _Held(self._connections.hold(connection_id, self._clock()), connection_id)
+    @contextmanager
+    def _held(self, connection_id: str) -> Iterator[Listener]:
+        """The connection, which has to be there."""
+        with self._connections.hold(connection_id, self._clock()) as listener:
+            if listener is None:
+                raise Gone(f"the connection {shown(connection_id)} is not known, or its time is over")
+            yield listener
 
     def _changed(
         self, listener: Listener, kind: str, wish: Wish, keys: frozenset[str], cursor: Position | None
@@ -339,24 +344,6 @@ class Push:
 
 
 _FIELD = {"series": "series", "group": "groups", "pattern": "patterns"}
-
-
-class _Held:
-    """A held connection that has to be there."""
-
-    def __init__(self, hold: AbstractContextManager[Listener | None], connection_id: str) -> None:
-        self._hold = hold
-        self._connection_id = connection_id
-
-    def __enter__(self) -> Listener:
-        listener = self._hold.__enter__()
-        if listener is None:
-            self._hold.__exit__(None, None, None)
-            raise Gone(f"the connection {shown(self._connection_id)} is not known, or its time is over")
-        return listener
-
-    def __exit__(self, *error: Any) -> None:
-        self._hold.__exit__(*error)
 
 
 def encoded(message: Mapping[str, Any]) -> bytes:

@@ -19,6 +19,7 @@ from qis.application.ingest import MAX_BYTES, decode
 from qis.cli.failures import Failure, failure
 from qis.domain.claims import OPTIONAL, REQUIRED
 from qis.domain.errors import InvalidInput, Violation, refuse, shown
+from qis.domain.snap import parse_instant
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +32,11 @@ MARGIN = 1024
 """Bytes of a record that are not the row's own."""
 PARQUET_BATCH = 10_000
 _GZIP = b"\x1f\x8b"
+
+
+def instant(text: str) -> int:
+    """Nanoseconds of a snap; a date is its first moment in UTC."""
+    return parse_instant(f"{text}T00:00:00Z" if len(text) == 10 else text, "snap").ns
 
 
 @dataclass(frozen=True, slots=True)

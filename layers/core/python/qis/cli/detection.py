@@ -222,16 +222,16 @@ class Reading:
         return Arrived(str(record["reference_data_id"]), self._snap(record), observation, text("attribute"))
 
     def _snap(self, record: Mapping[str, Any]) -> int:
-        from qis.domain.snap import parse_instant, parse_snap
+        from qis.cli.claims_file import instant
+        from qis.domain.snap import parse_snap
 
         text = str(record["snap"])
-        is_date = len(text) == 10
-        self._dates &= is_date
+        self._dates &= len(text) == 10
         series = self.series.get(str(record["reference_data_id"]))
         if series is not None and series.semantics.snap_time is not None:
             ns = parse_snap(text, series.semantics.snap_time).ns
         else:
-            ns = parse_instant(f"{text}T00:00:00Z" if is_date else text, "snap").ns
+            ns = instant(text)
         self._texts.setdefault(ns, text)
         return ns
 

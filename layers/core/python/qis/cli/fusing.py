@@ -108,7 +108,7 @@ def _fuse(
 
 def _plan(rules: Path | None, method: str | None, train_until: str | None) -> Plan:
     from qis.application.fusing import parse_plan
-    from qis.cli.fusing_file import instant
+    from qis.cli.claims_file import instant
 
     try:
         body = None if rules is None else json.loads(rules.read_text(encoding="utf-8"), parse_float=str)

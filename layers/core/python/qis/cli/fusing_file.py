@@ -15,11 +15,11 @@ from pyarrow import csv as pacsv
 
 from qis.application.fusing import Plan, kinds_of
 from qis.application.fusing_columns import REASONS, Rows, Said, Series, Verdicts, arranged
-from qis.cli.claims_file import ClaimsFile, Mapped
+from qis.cli.claims_file import ClaimsFile, Mapped, instant
 from qis.cli.failures import failure
+from qis.domain.claims import parse_volume
 from qis.domain.errors import InvalidInput, refuse
 from qis.domain.numbers import decimal_text, parse_decimal
-from qis.domain.snap import parse_instant
 
 T = TypeVar("T")
 Ints = NDArray[np.int64]
@@ -29,11 +29,6 @@ TAKEN = (*NEEDED, "volume", "received_at", "attribute")
 EXAMPLES = 5
 BETWEEN = "|"
 """Between the sources of a cell; a rejected one is followed by a colon and the reason."""
-
-
-def instant(text: str) -> int:
-    """Nanoseconds of a snap; a date is its first moment in UTC."""
-    return parse_instant(f"{text}T00:00:00Z" if len(text) == 10 else text, "snap").ns
 
 
 class Claims(NamedTuple):
@@ -105,7 +100,7 @@ def read_claims(file: Path, plan: Plan) -> Claims:
     kinds = kinds_of(columns["reference_data_id"].texts)
     plan.check_attributes({*columns["attribute"].texts, *kinds.values()} - {""})
     numbers, no_number = columns["value"].parsed(_value, Decimal(0))
-    volumes, no_volume = columns["volume"].parsed(_volume, Decimal(0))
+    volumes, no_volume = columns["volume"].parsed(parse_volume, Decimal(0))
     received, no_instant = columns["received_at"].parsed(instant, 0)
     bad = no_number | no_volume | no_instant
     for name in NEEDED:
@@ -147,13 +142,6 @@ def _value(text: str) -> Decimal:
     return parse_decimal(text, "value")
 
 
-def _volume(text: str) -> Decimal:
-    volume = parse_decimal(text, "volume")
-    if volume < 0:
-        raise refuse("volume", text, "not-negative", "is negative")
-    return volume
-
-
 def _why(row: Mapping[str, str]) -> str:
     """Why a row cannot be used."""
     try:
@@ -162,7 +150,7 @@ def _why(row: Mapping[str, str]) -> str:
                 raise refuse(name, "", "required", "is required")
         _value(row["value"])
         if row["volume"]:
-            _volume(row["volume"])
+            parse_volume(row["volume"])
         instant(row["received_at"])
     except InvalidInput as refusal:
         return str(refusal)

@@ -192,7 +192,7 @@ def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping
         snap,
         source,
         value,
-        None if volume is None else _checked_volume(volume),
+        None if volume is None else parse_volume(volume),
         received_at,
         sequence,
         channel,
@@ -229,7 +229,12 @@ def _numbered(body: Mapping[str, Any]) -> tuple[int | None, str]:
     return int(number), "" if channel is None else check_text(channel, "channel", 64)
 
 
-def _checked_volume(value: object) -> Decimal:
+def parse_volume(value: object) -> Decimal:
+    """The volume of a claim.
+
+    Raises:
+        InvalidInput: not a decimal, or rule ``not-negative``.
+    """
     volume = parse_decimal(value, "volume")
     if volume < 0:
         raise refuse("volume", str(volume), "not-negative", "is negative")
