@@ -92,12 +92,8 @@ class Postgres:
 @contextlib.contextmanager
 def postgres(home: Path, options: Options) -> Iterator[Postgres]:
     """PostgreSQL as in the twin, ended at the end; without fsync where the figures mean nothing anyway."""
-    server = PostgresServer(home / "db", {"fsync": "off"} if options.quick else None)
-    try:
-        server.start()
+    with PostgresServer(home / "db", {"fsync": "off"} if options.quick else None) as server:
         yield Postgres(server, options.quick)
-    finally:
-        server.stop()
 
 
 def about(home: Path, server: Postgres) -> Document:
@@ -107,15 +103,9 @@ def about(home: Path, server: Postgres) -> Document:
     return {"postgres": found["server_version"], "fsync": {"on": durable, "write_8k_ms": fsync_ms(home)}}
 
 
-@contextlib.contextmanager
-def aws(home: Path) -> Iterator[AwsServer]:
-    """The AWS APIs as in the twin, ended at the end."""
-    server = AwsServer(home / "aws")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
+def aws(home: Path) -> AwsServer:
+    """The AWS APIs as in the twin, to be entered."""
+    return AwsServer(home / "aws")
 
 
 def wiring(target: Target, aws_url: str, jwks_url: str, cache_url: str) -> template.Wiring:

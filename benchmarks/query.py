@@ -143,7 +143,7 @@ def reader(
 ) -> Iterator[Reader]:
     """The real handler, reading a new database ``name`` with ``VERSIONS`` versions of each of ``keys``."""
     with contextlib.ExitStack() as stack:
-        cache = stack.enter_context(_valkey(home))
+        cache = stack.enter_context(ValkeyServer(home / "valkey")).url
         target = server.database(name)
         database = stack.enter_context(contextlib.closing(parts.open_database(target)))
         feed.register(PostgresEventStore(database), ids)
@@ -208,16 +208,6 @@ def _tokens(home: Path, variables: Mapping[str, str], n: int) -> list[str]:
         )
         for _ in range(n)
     ]
-
-
-@contextlib.contextmanager
-def _valkey(home: Path) -> Iterator[str]:
-    server = ValkeyServer(home / "valkey")
-    try:
-        server.start()
-        yield server.url
-    finally:
-        server.stop()
 
 
 @contextlib.contextmanager

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from local.processes import Server, free_port, spawn, wait_until
+from local.processes import Server, spawn, wait_until
+from qis.adapters.self_signed import self_signed
 
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
@@ -81,10 +79,7 @@ class AwsServer(Server):
     def start(self) -> None:
         """Start on the port used before if it is free (queue addresses hold it), and wait until healthy."""
         self._data_dir.mkdir(parents=True, exist_ok=True)
-        marker = self._data_dir / "port.json"
-        before = json.loads(marker.read_text()) if marker.exists() else None
-        self.port = self.port or free_port(before)
-        marker.write_text(json.dumps(self.port))
+        self._choose_port(self._data_dir / "port.json")
         env = {
             **os.environ,
             "BIND_HOST": "127.0.0.1",
@@ -110,7 +105,10 @@ class AwsServer(Server):
         """Variables of a server that checks its callers; its certificate is made at the first start."""
         key = self._data_dir / "certificate-key.pem"
         if not self.certificate.exists():
-            _self_signed(self.certificate, key)
+            private, public = self_signed("qis-local", days=1, address="127.0.0.1")
+            key.touch(mode=0o600)
+            key.write_bytes(private)
+            self.certificate.write_bytes(public)
         return {
             **self.environment(),  # whose key is the account's own; functions inherit the rest
             "AUTH": "true",
@@ -130,35 +128,3 @@ class AwsServer(Server):
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
-
-
-def _self_signed(certificate: Path, key: Path) -> None:
-    """Write a certificate for loopback and its key, good for a day."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "qis-local")])
-    now = datetime.now(UTC)
-    loopback = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(loopback, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(
-            private.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))

@@ -7,7 +7,6 @@ where that user may go, and are put under /var/tmp where they do not.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -15,10 +14,8 @@ import subprocess
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from local.processes import NOBODY, Server, free_port, spawn, wait_until
+from local.processes import NOBODY, Server, spawn, wait_until
 
 OWNER = "qis"
 READY_SECONDS = 60.0
@@ -56,6 +53,10 @@ class PostgresServer(Server):
         return self._home / "cluster"
 
     @property
+    def _remembered(self) -> Path:
+        return self._home / "port.json"
+
+    @property
     def dsn(self) -> str:
         """Connection string of the owner, to the database ``postgres``."""
         return self.dsn_of("postgres")
@@ -75,10 +76,7 @@ class PostgresServer(Server):
                 raise RuntimeError(f"the data of PostgreSQL is gone: {self._cluster}")
             where = ("-D", str(self._cluster))
             self._run("initdb", *where, "-U", OWNER, "-A", "trust", "-E", "UTF8", "--locale=C")
-        marker = self._home / "port.json"
-        before = json.loads(marker.read_text()) if marker.exists() else None
-        self.port = self.port or free_port(before)
-        marker.write_text(json.dumps(self.port))
+        self._choose_port(self._remembered)
         wait_until(self._started, f"PostgreSQL takes no connections, see {self._log}", READY_SECONDS)
 
     def _started(self) -> bool:
@@ -159,7 +157,7 @@ class PostgresServer(Server):
         if self._user is not None:
             for path in (self._cluster, *self._cluster.rglob("*")):
                 os.chown(path, self._user, self._user)
-        (self._home / "port.json").unlink(missing_ok=True)
+        self._remembered.unlink(missing_ok=True)
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -171,15 +169,6 @@ class PostgresServer(Server):
             extra_groups=None if self._user is None else [],
             cwd=self._home,
         )
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _reachable(data_dir: Path, user: int | None) -> Path:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 NOBODY = 65534
 
@@ -68,8 +72,8 @@ def stop(child: subprocess.Popen[bytes], ask: int = signal.SIGTERM, patience: fl
         child.wait()
 
 
-class Server:
-    """A child process that serves on a loopback port; a subclass starts it."""
+class Server(ABC):
+    """A child process that serves on a loopback port; as a context it is started and stopped."""
 
     ends_on: signal.Signals = signal.SIGTERM
     patience: float = 10.0
@@ -87,9 +91,32 @@ class Server:
     def alive(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
+    @abstractmethod
+    def start(self) -> None:
+        """Start, and wait until it serves; stopped or ended before, it goes on where it was."""
+
     def stop(self) -> None:
         if self._child is not None:
             stop(self._child, self.ends_on, self.patience)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _choose_port(self, remembered: Path) -> None:
+        """Take the port used before, which ``remembered`` holds, if it is free: others may know it."""
+        before = json.loads(remembered.read_text()) if remembered.exists() else None
+        self.port = self.port or free_port(before)
+        remembered.write_text(json.dumps(self.port))
 
 
 def listener(preferred: int | None = None) -> socket.socket:

@@ -60,12 +60,8 @@ def parts_dir() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres(parts_dir: Path) -> Iterator[PostgresServer]:
     """One PostgreSQL per worker, with ``fsync`` as in production."""
-    server = PostgresServer(parts_dir / "postgres")
-    try:
-        server.start()
+    with PostgresServer(parts_dir / "postgres") as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -93,12 +89,8 @@ def empty_database(template: Template) -> Iterator[FreshDatabase]:
 @pytest.fixture(scope="session")
 def aws(parts_dir: Path) -> Iterator[AwsServer]:
     """AWS APIs on loopback, one server per worker. Give resources names of their own."""
-    server = AwsServer(parts_dir / "aws")
-    try:
-        server.start()
+    with AwsServer(parts_dir / "aws") as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
@@ -114,9 +106,5 @@ def aws_variables(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> AwsServer:
 @pytest.fixture(scope="session")
 def valkey(parts_dir: Path) -> Iterator[ValkeyServer]:
     """One Valkey per worker."""
-    server = ValkeyServer(parts_dir / "valkey")
-    try:
-        server.start()
+    with ValkeyServer(parts_dir / "valkey") as server:
         yield server
-    finally:
-        server.stop()

@@ -64,13 +64,9 @@ def test_stopped_it_leaves_no_process_and_no_port_and_goes_on_where_it_was(serve
     server.stop()
     assert gone(pid)
     assert not accepts(port)
-    again = PostgresServer(_data(server))
-    try:
-        again.start()
+    with PostgresServer(_data(server)) as again:
         assert again.port == port
         psycopg.connect(again.dsn_of("once")).close()
-    finally:
-        again.stop()
 
 
 def _data(server: PostgresServer) -> Path:
@@ -82,16 +78,15 @@ def test_as_root_in_a_private_directory_the_cluster_lies_where_nobody_can_go(tmp
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     server = PostgresServer(private / "data")
+    home = server._home
     try:
-        server.start()
-        home = server._home
-        assert not home.is_relative_to(private)
-        assert stat.S_IMODE(home.stat().st_mode) == 0o700
-        assert PostgresServer(private / "data")._home == home, "and is found again"
-        psycopg.connect(server.dsn).close()
+        with server:
+            assert not home.is_relative_to(private)
+            assert stat.S_IMODE(home.stat().st_mode) == 0o700
+            assert PostgresServer(private / "data")._home == home, "and is found again"
+            psycopg.connect(server.dsn).close()
     finally:
-        server.stop()
-        shutil.rmtree(server._home)
+        shutil.rmtree(home)
 
 
 def test_destroyed_it_is_restored_to_the_last_archived_change_at_another_address(parts_dir: Path) -> None:
