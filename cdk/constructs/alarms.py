@@ -15,7 +15,7 @@ from constructs import Construct
 
 from cdk.constructs.events import detail_types
 from cdk.constructs.function import HouseFunction
-from cdk.constructs.house import House, acknowledge
+from cdk.constructs.house import House, acknowledge, id_of
 from cdk.constructs.lake_feed import Delivery
 from cdk.constructs.push import PushApi
 from qis.domain.public_events import TOLD
@@ -291,7 +291,7 @@ class Alarms(Construct):
         assert limit is not None
         alarm = cloudwatch.Alarm(
             self,
-            "".join(word.capitalize() for word in logical.split("-")),
+            id_of(logical),
             alarm_name=self._house.name(logical),
             alarm_description=described(what, runbook),
             metric=metric,

@@ -17,7 +17,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from cdk.constructs.cluster_names import BATCH_NAMESPACE, NAMESPACE
-from cdk.constructs.house import House, acknowledge
+from cdk.constructs.house import House, acknowledge, id_of
 from cdk.environments.operations import Cluster as ClusterSettings
 from cdk.environments.operations import NodeGroup
 
@@ -173,7 +173,7 @@ class Cluster(Construct):
         for name in ADDONS:
             eks.CfnAddon(
                 self,
-                "".join(word.capitalize() for word in name.split("-")),
+                id_of(name),
                 addon_name=name,
                 cluster_name=self._cluster.ref,
                 resolve_conflicts="OVERWRITE",

@@ -289,11 +289,8 @@ class Database(Construct):
             iam.PolicyStatement(
                 actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[log_group.log_group_arn]
             ),
+            *house.key_use("kms:Decrypt"),
         )
-        if house.data_key:
-            policy.add_statements(
-                iam.PolicyStatement(actions=["kms:Decrypt"], resources=[house.data_key.key_arn])
-            )
         call = resources.AwsSdkCall(
             service="rds-data",
             action="ExecuteStatement",

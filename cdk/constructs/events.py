@@ -60,7 +60,7 @@ class Events(Construct):
             "Archive",
             archive_name=house.name("archive"),
             description="Everything that went over the bus, to be replayed",
-            event_pattern=events.EventPattern(account=[house.account]),
+            event_pattern=events.EventPattern(account=[Aws.ACCOUNT_ID]),
             retention=Duration.days(bus.archive_days),
         )
         for account in bus.subscribers:

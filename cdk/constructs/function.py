@@ -11,7 +11,6 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kinesis as kinesis
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_sqs as sqs
@@ -155,16 +154,17 @@ class HouseFunction(Construct):
     def allow_send(self, queue: sqs.IQueue) -> None:
         """Let the function, and Lambda in its name, put messages on ``queue``."""
         self.allow(["sqs:SendMessage"], queue.queue_arn)
-        self._allow_key(queue.encryption_master_key, "kms:Decrypt", "kms:GenerateDataKey")
+        if queue.encryption_master_key:
+            self.allow_key("kms:Decrypt", "kms:GenerateDataKey")
 
     def allow_put(self, stream: kinesis.Stream) -> None:
         """Let the function put records on ``stream``."""
         self.allow(["kinesis:PutRecords"], stream.stream_arn)
-        self._allow_key(stream.encryption_key, "kms:GenerateDataKey")
+        self.allow_key("kms:GenerateDataKey")
 
     def allow_key(self, *actions: str) -> None:
         """Let the function use the data key, where there is one."""
-        self._allow_key(self._house.data_key, *actions)
+        self.policy.add_statements(*self._house.key_use(*actions))
 
     def read_from(
         self,
@@ -189,7 +189,7 @@ class HouseFunction(Construct):
             ],
             stream.stream_arn,
         )
-        self._allow_key(stream.encryption_key, "kms:Decrypt")
+        self.allow_key("kms:Decrypt")
         self.allow_send(on_failure)
         filters = (
             lambda_.FilterCriteria.filter({"data": {"type": list(event_types)}}) if event_types else None
@@ -250,10 +250,6 @@ class HouseFunction(Construct):
                 )
             ],
         )
-
-    def _allow_key(self, key: kms.IKey | None, *actions: str) -> None:
-        if key is not None:
-            self.allow(actions, key.key_arn)
 
     def _acknowledge(self, *, in_network: bool) -> None:
         destination = (

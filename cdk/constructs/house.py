@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aws_cdk import Acknowledgment, Aws, CfnParameter, RemovalPolicy, Validations
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
@@ -38,10 +41,22 @@ class House:
         """The name of a resource of this account and region that is not made here."""
         return f"arn:{Aws.PARTITION}:{service}:{Aws.REGION}:{Aws.ACCOUNT_ID}:{resource}"
 
-    @property
-    def account(self) -> str:
-        """The account that this is deployed to."""
-        return Aws.ACCOUNT_ID
+    def key_use(self, *actions: str, via: Sequence[str] = ()) -> list[iam.PolicyStatement]:
+        """What lets a role use the data key; nothing in the local twin, which has none.
+
+        Args:
+            via: only by way of these services; where none is named, directly.
+        """
+        if self.data_key is None:
+            return []
+        services = [f"{service}.{Aws.REGION}.amazonaws.com" for service in via]
+        return [
+            iam.PolicyStatement(
+                actions=list(actions),
+                resources=[self.data_key.key_arn],
+                conditions={"StringEquals": {"kms:ViaService": services}} if services else None,
+            )
+        ]
 
     def log_group(self, scope: Construct, id_: str, *, name: str) -> logs.LogGroup:
         """A log group with the house's retention and key. Logs are copies of what the event log and the
@@ -60,6 +75,11 @@ class House:
                 {"NIST.800.53.R5-CloudWatchLogGroupEncrypted": "The local twin logs to files."},
             )
         return group
+
+
+def id_of(name: str) -> str:
+    """The id of the construct of ``name``."""
+    return "".join(word.capitalize() for word in re.split("[-_]", name))
 
 
 def certificate_arn(scope: Construct, id_: str, logical_id: str, what: str) -> str:

@@ -11,7 +11,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from cdk.constructs.buckets import bucket_name
-from cdk.constructs.house import House, acknowledge, finding
+from cdk.constructs.house import House, acknowledge, finding, id_of
 from cdk.environments.traffic import Identity as IdentitySettings
 from cdk.environments.traffic import Scope
 
@@ -150,7 +150,7 @@ class Identity(Construct):
         buckets = f"arn:{Aws.PARTITION}:s3:::"
         files = {logical: buckets + bucket_name(house, logical) for logical in ("lake", "raw")}
         for order, name in enumerate(GROUPS):
-            id_ = "".join(word.capitalize() for word in name.split("-"))
+            id_ = id_of(name)
             role = iam.Role(self, f"{id_}Role", assumed_by=trust, description=f"Members of {name}")
             self.members.append(role)
             policy = iam.ManagedPolicy(self, f"{id_}Policy", roles=[role])
@@ -159,21 +159,14 @@ class Identity(Construct):
                 iam.PolicyStatement(actions=["s3:ListBucket"], resources=[files["lake"]]),
                 iam.PolicyStatement(actions=["s3:GetObject"], resources=[f"{files['lake']}/*"]),
             )
-            keys = ["kms:Decrypt"]
+            key_actions = ["kms:Decrypt"]
             if name != "data-reader":
                 allowed.append(f"{files['raw']}/uploads/*")
                 policy.add_statements(
                     iam.PolicyStatement(actions=["s3:PutObject"], resources=[f"{files['raw']}/uploads/*"])
                 )
-                keys.append("kms:GenerateDataKey")
-            if house.data_key:
-                policy.add_statements(
-                    iam.PolicyStatement(
-                        actions=keys,
-                        resources=[house.data_key.key_arn],
-                        conditions={"StringEquals": {"kms:ViaService": f"s3.{Aws.REGION}.amazonaws.com"}},
-                    )
-                )
+                key_actions.append("kms:GenerateDataKey")
+            policy.add_statements(*house.key_use(*key_actions, via=["s3"]))
             acknowledge(
                 policy,
                 {

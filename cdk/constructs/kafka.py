@@ -11,7 +11,7 @@ from aws_cdk import aws_msk as msk
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from cdk.constructs.house import House, acknowledge
+from cdk.constructs.house import House, acknowledge, id_of
 from cdk.constructs.network import ISOLATED, Network
 from cdk.environments.traffic import Kafka as KafkaSettings
 
@@ -101,10 +101,9 @@ class Kafka(Construct):
         assert secrets is not None, "settings refuse this"
         made = []
         for user in users:
-            id_ = "".join(word.capitalize() for word in user.split("-"))
             secret = secretsmanager.Secret(
                 self,
-                f"User{id_}",
+                f"User{id_of(user)}",
                 secret_name=f"AmazonMSK_{self._house.name(user)}",
                 description=f"Password of {user} for Kafka",
                 encryption_key=self._house.data_key,
@@ -167,17 +166,8 @@ class Kafka(Construct):
             iam.PolicyStatement(
                 actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[logs.log_group_arn]
             ),
+            *house.key_use("kms:Decrypt", "kms:GenerateDataKey", via=["secretsmanager"]),
         )
-        if house.data_key:
-            policy.add_statements(
-                iam.PolicyStatement(
-                    actions=["kms:Decrypt", "kms:GenerateDataKey"],
-                    resources=[house.data_key.key_arn],
-                    conditions={
-                        "StringEquals": {"kms:ViaService": f"secretsmanager.{Aws.REGION}.amazonaws.com"}
-                    },
-                )
-            )
         function = lambda_.Function(
             self,
             "Rotation",

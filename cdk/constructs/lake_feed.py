@@ -22,7 +22,7 @@ from constructs import Construct
 
 from cdk.constructs.buckets import bucket_name
 from cdk.constructs.events import Events, detail_types
-from cdk.constructs.house import House, acknowledge, finding
+from cdk.constructs.house import House, acknowledge, finding, id_of
 from cdk.constructs.storage import Lake
 from cdk.constructs.streams import Streams
 from cdk.constructs.tables import AUDIT, ISSUES, OFFICIAL_VALUES, Table
@@ -45,6 +45,10 @@ class Delivery:
     """Of Firehose."""
     converted: bool
     """To Parquet, in the columns of the table."""
+
+
+_OURS = {"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
+"""A service acts here for our account only."""
 
 
 class LakeFeed(Construct):
@@ -96,18 +100,16 @@ class LakeFeed(Construct):
         key: events.CfnRule.KinesisParametersProperty | None = None,
     ) -> None:
         """A rule that sends events as they are, the CloudEvent alone, to what ``arn`` names."""
-        name = "".join(word.capitalize() for word in logical.split("-"))
+        name = id_of(logical)
         role = iam.Role(
             self,
             f"{name}RuleRole",
-            assumed_by=iam.ServicePrincipal("events.amazonaws.com", conditions=self._ours()),
+            assumed_by=iam.ServicePrincipal("events.amazonaws.com", conditions=_OURS),
         )
         policy = iam.ManagedPolicy(self, f"{name}RulePolicy", roles=[role])
         policy.add_statements(iam.PolicyStatement(actions=actions, resources=[arn]))
-        if key and self._house.data_key:
-            policy.add_statements(
-                iam.PolicyStatement(actions=["kms:GenerateDataKey"], resources=[self._house.data_key.key_arn])
-            )
+        if key:
+            policy.add_statements(*self._house.key_use("kms:GenerateDataKey"))
         rule = events.CfnRule(
             self,
             f"To{name}",
@@ -230,7 +232,7 @@ class LakeFeed(Construct):
         role = iam.Role(
             self,
             f"{made.node.id}Role",
-            assumed_by=iam.ServicePrincipal("firehose.amazonaws.com", conditions=self._ours()),
+            assumed_by=iam.ServicePrincipal("firehose.amazonaws.com", conditions=_OURS),
         )
         policy = iam.ManagedPolicy(self, f"{made.node.id}Policy", roles=[role])
         folders = [f"{bucket}/{table.name}/*", f"{bucket}/failed/{table.name}/*"]
@@ -269,18 +271,7 @@ class LakeFeed(Construct):
                     resources=[source.stream_arn],
                 )
             )
-        if house.data_key:
-            policy.add_statements(
-                iam.PolicyStatement(
-                    actions=["kms:Decrypt", "kms:GenerateDataKey"],
-                    resources=[house.data_key.key_arn],
-                    conditions={
-                        "StringEquals": {
-                            "kms:ViaService": [f"{service}.{Aws.REGION}.amazonaws.com" for service in via]
-                        }
-                    },
-                )
-            )
+        policy.add_statements(*house.key_use("kms:Decrypt", "kms:GenerateDataKey", via=via))
         acknowledge(
             policy,
             {
@@ -302,7 +293,7 @@ class LakeFeed(Construct):
         )
         made = glue.CfnTable(
             self,
-            "".join(word.capitalize() for word in table.name.split("_")),
+            id_of(table.name),
             catalog_id=Aws.ACCOUNT_ID,
             database_name=self._lake.catalogue,
             table_input=glue.CfnTable.TableInputProperty(
@@ -338,10 +329,6 @@ class LakeFeed(Construct):
         made.node.add_dependency(self._lake.database)
         self.tables.append(table.name)
         return made
-
-    def _ours(self) -> dict[str, dict[str, str]]:
-        """A service acts here for our account only."""
-        return {"StringEquals": {"aws:SourceAccount": self._house.account}}
 
 
 def _one_a_line() -> firehose.CfnDeliveryStream.ProcessingConfigurationProperty:

@@ -12,7 +12,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from cdk.constructs.buckets import bucket_name, house_bucket
-from cdk.constructs.house import House, acknowledge, finding
+from cdk.constructs.house import House, acknowledge, finding, id_of
 from cdk.constructs.storage import Lake
 from cdk.constructs.tables import TABLES
 from cdk.environments.stores import Lake as LakeSettings
@@ -76,7 +76,7 @@ class LakeQuestions(Construct):
                 continue
             named = athena.CfnNamedQuery(
                 self,
-                "".join(word.capitalize() for word in path.stem.split("_")),
+                id_of(path.stem),
                 name=path.stem,
                 description=described.removeprefix("-- "),
                 database=lake.catalogue,
@@ -125,15 +125,8 @@ class LakeQuestions(Construct):
                 ],
                 resources=[f"{results}/*"],
             ),
+            *house.key_use("kms:Decrypt", "kms:GenerateDataKey", via=["s3"]),
         )
-        if house.data_key:
-            policy.add_statements(
-                iam.PolicyStatement(
-                    actions=["kms:Decrypt", "kms:GenerateDataKey"],
-                    resources=[house.data_key.key_arn],
-                    conditions={"StringEquals": {"kms:ViaService": f"s3.{Aws.REGION}.amazonaws.com"}},
-                )
-            )
         acknowledge(
             policy,
             {f"AwsSolutions-IAM5[Resource::{finding(f'{results}/*')}]": "Athena names the files of answers."},

@@ -91,7 +91,7 @@ class Lake(Construct):
             lock=lock,
             single=single,
         )
-        self.assets = house_bucket(
+        house_bucket(
             self,
             "Assets",
             house=house,
@@ -128,14 +128,9 @@ class Lake(Construct):
         policy = iam.ManagedPolicy(scope, "ExportPolicy", roles=[role])
         objects = f"arn:{Aws.PARTITION}:s3:::{bucket_name(self._house, 'lake')}/exports/*"
         policy.add_statements(
-            iam.PolicyStatement(actions=["s3:PutObject", "s3:AbortMultipartUpload"], resources=[objects])
+            iam.PolicyStatement(actions=["s3:PutObject", "s3:AbortMultipartUpload"], resources=[objects]),
+            *self._house.key_use("kms:GenerateDataKey", "kms:Decrypt"),
         )
-        if self._house.data_key:
-            policy.add_statements(
-                iam.PolicyStatement(
-                    actions=["kms:GenerateDataKey", "kms:Decrypt"], resources=[self._house.data_key.key_arn]
-                )
-            )
         acknowledge(
             policy,
             {f"AwsSolutions-IAM5[Resource::{finding(objects)}]": "Files are named when written."},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -112,6 +113,6 @@ class LiveSeries(Construct):
                 principals=[iam.ServicePrincipal("timestream.amazonaws.com")],
                 actions=["s3:PutObject"],
                 resources=[rejected.arn_for_objects("*")],
-                conditions={"StringEquals": {"aws:SourceAccount": house.account}},
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
             )
         )

@@ -12,9 +12,8 @@ Region = Literal["us-east-1", "us-west-2", "eu-west-1"]
 AccountId = Annotated[str, Field(pattern=r"^\d{12}$")]
 BackupDays = Annotated[int, Field(ge=1, le=35)]
 
-COMPLIANCE_YEARS = 7
-"""For how long audit records and official values must be kept."""
 COMPLIANCE_DAYS = 2555
+"""Seven years: for how long audit records and official values must be kept."""
 RECOVERY_DAYS = 35
 """To any second of how many past days production can go back."""
 

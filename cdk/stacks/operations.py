@@ -23,7 +23,6 @@ class Operations(Construct):
 
     def __init__(self, scope: Construct, id_: str, *, data: Data, service: Service) -> None:
         super().__init__(scope, id_)
-        self._data, self._service = data, service
         house, settings = data.house, data.house.settings
         assert data.network is not None
         assert data.database is not None
@@ -81,9 +80,7 @@ class Workloads(Construct):
         ingest, events, audit = data.streams.ingest, data.streams.events, data.streams.others.get("audit")
         written = [stream.stream_arn for stream in (events, audit) if stream]
         store = _may(["rds-db:connect"], typing.cast(str, data.endpoints.app_user_arn))
-        keys = (
-            [_may(["kms:Decrypt", "kms:GenerateDataKey"], house.data_key.key_arn)] if house.data_key else []
-        )
+        keys = house.key_use("kms:Decrypt", "kms:GenerateDataKey")
         Cluster(
             self,
             "Cluster",
