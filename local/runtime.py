@@ -47,6 +47,8 @@ class FunctionSpec:
     async_max_age: float = 21_600.0
     async_on_failure_url: str | None = None
     """Queue that is told of asynchronous invocations given up."""
+    async_at_once: bool = False
+    """The function itself is invoked again after one given up, instead of a queue being told."""
 
     @property
     def arn(self) -> str:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER = 60.0
 """Seconds before the first retry, as in AWS; the next one waits twice as long."""
+CHAIN = 16
+"""Runs of a function that each follow the failure of the one before: more are a loop, which Lambda ends."""
 
 
 class Scheduler:
@@ -50,30 +52,41 @@ class Scheduler:
                 await self._sleep(schedule.every)
 
     async def invoke_async(self, function: FunctionSpec, event: dict[str, Any]) -> None:
-        """An asynchronous invocation: repeated on failure, at last reported to the on-failure queue."""
+        """An asynchronous invocation: repeated on failure, at last reported to the on-failure destination: a
+        queue, or the function itself, which is invoked again."""
+        for _ in range(CHAIN):
+            report = await self._attempts(function, event)
+            if report is None:
+                return
+            if not function.async_at_once:
+                await self._tell(function, report)
+                return
+            event = report
+        log.error(
+            "%s: failed %d times in a row, until the schedule it is not run again", function.name, CHAIN
+        )
+
+    async def _attempts(self, function: FunctionSpec, event: dict[str, Any]) -> dict[str, Any] | None:
+        """One invocation with its retries. Returns the report of an invocation given up."""
         payload = json.dumps(event).encode()
         gives_up_at = self._clock() + function.async_max_age
         attempts = 0
         while True:
             answer = await self._invoke(function.name, payload)
             if answer.error is None:
-                return
+                return None
             attempts += 1
             log.warning("%s: attempt %d failed: %s", function.name, attempts, answer.error)
             if attempts > function.async_retries:
-                await self._give_up(function, event, "RetriesExhausted", attempts, answer.error)
-                return
+                return self._report(function, event, "RetriesExhausted", attempts, answer.error)
             await self._sleep(RETRY_AFTER * attempts)
             if self._clock() > gives_up_at:
-                await self._give_up(function, event, "EventAgeExceeded", attempts, answer.error)
-                return
+                return self._report(function, event, "EventAgeExceeded", attempts, answer.error)
 
-    async def _give_up(
+    def _report(
         self, function: FunctionSpec, event: dict[str, Any], condition: str, invocations: int, error: str
-    ) -> None:
-        if function.async_on_failure_url is None:
-            return
-        report = {
+    ) -> dict[str, Any]:
+        return {
             "version": "1.0",
             "timestamp": _iso(self._clock()),
             "requestContext": {
@@ -90,6 +103,10 @@ class Scheduler:
             },
             "responsePayload": {"errorMessage": error},
         }
+
+    async def _tell(self, function: FunctionSpec, report: dict[str, Any]) -> None:
+        if function.async_on_failure_url is None:
+            return
         try:
             await self._send_failure(function.async_on_failure_url, report)
         except (OSError, ValueError) as reason:

@@ -296,6 +296,10 @@ def _on_failure(p: Mapping[str, Any]) -> str | None:
 
 
 def _function(p: Mapping[str, Any], asynchronous: Mapping[str, Any], endpoint: str) -> FunctionSpec:
+    destination = _on_failure(asynchronous)
+    at_once = destination is not None and ":function:" in destination
+    if destination is not None and at_once and _name(destination) != p["FunctionName"]:
+        raise TemplateError(f"{p['FunctionName']}: on failure only itself or a queue is known to the twin")
     return FunctionSpec(
         name=p["FunctionName"],
         handler=p["Handler"],
@@ -306,7 +310,8 @@ def _function(p: Mapping[str, Any], asynchronous: Mapping[str, Any], endpoint: s
         json_logs=p.get("LoggingConfig", {}).get("LogFormat") == "JSON",
         async_retries=int(asynchronous.get("MaximumRetryAttempts", 2)),
         async_max_age=float(asynchronous.get("MaximumEventAgeInSeconds", 21_600)),
-        async_on_failure_url=_queue_url(_on_failure(asynchronous), endpoint),
+        async_on_failure_url=None if at_once else _queue_url(destination, endpoint),
+        async_at_once=at_once,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import ArnFormat, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
@@ -223,16 +223,30 @@ class HouseFunction(Construct):
         # Lambda checks at creation that the role can read the stream.
         mapping.node.add_dependency(self.policy)
 
-    def run_each(self, interval: Duration, *, description: str, failed: sqs.IQueue) -> None:
+    def run_each(
+        self, interval: Duration, *, description: str, failed: sqs.IQueue, at_once: bool = False
+    ) -> None:
         """Start the function each ``interval``. A run that fails is not repeated, the next one follows soon;
-        it is put on ``failed`` with its error."""
+        it is put on ``failed`` with its error.
+
+        Args:
+            at_once: a run that fails is followed by another at once, instead of being put on ``failed``, for
+                a function without which everything stands still: Lambda's own retry waits a minute. Lambda
+                ends such a chain after some 16 runs; the next interval begins another.
+        """
         # By name only: a method of the library must not change the queue's policy, see Events.
         queue = sqs.Queue.from_queue_arn(self, "Failed", failed.queue_arn)
-        self.allow_send(failed)
+        on_failure: lambda_.IDestination = destinations.SqsDestination(queue)
+        if at_once:
+            own = self._own_arn()
+            on_failure = destinations.LambdaDestination(
+                lambda_.Function.from_function_arn(self, "Again", own)
+            )
+            self.allow(["lambda:InvokeFunction"], own)
+        else:
+            self.allow_send(failed)
         self.live.configure_async_invoke(
-            retry_attempts=0,
-            max_event_age=Duration.minutes(1),
-            on_failure=destinations.SqsDestination(queue),
+            retry_attempts=0, max_event_age=Duration.minutes(1), on_failure=on_failure
         )
         events.Rule(
             self,
@@ -249,6 +263,16 @@ class HouseFunction(Construct):
                     max_event_age=Duration.minutes(1),
                 )
             ],
+        )
+
+    def _own_arn(self) -> str:
+        """What is invoked, by name: the function waits for its policy, which cannot wait for the function."""
+        name = self._house.name(self.name)
+        return Stack.of(self).format_arn(
+            service="lambda",
+            resource="function",
+            resource_name=f"{name}:{LIVE}" if self.alias else name,
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
         )
 
     def _acknowledge(self, *, in_network: bool) -> None:

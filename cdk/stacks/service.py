@@ -214,7 +214,10 @@ class Service(Construct):
             Duration.minutes(1), description="Heartbeats, and the end of connections", failed=failed
         )
         self.functions["relay"].run_each(
-            Duration.minutes(1), description="Keep the event log flowing to its stream", failed=failed
+            Duration.minutes(1),
+            description="Keep the event log flowing to its stream",
+            failed=failed,
+            at_once=True,
         )
 
     def _alarms(self) -> Alarms:

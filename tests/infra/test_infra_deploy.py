@@ -223,7 +223,7 @@ BY_LAMBDA: Mapping[str, set[tuple[str, str]]] = {
         name: {*((action, "events") for action in READS), ("SendMessage", "events-dlq")}
         for name in ("reconcile", "publish", "quality", "realtime")
     },
-    "relay": {("SendMessage", "bus-dlq")},
+    "relay": {("Invoke", "relay")},
 }
 BY_SCHEDULE: Mapping[str, set[tuple[str, str]]] = {
     name: {("SendMessage", "bus-dlq")} for name in ("quality", "realtime")
@@ -326,6 +326,9 @@ def matrix(deployment: Deployment) -> dict[tuple[str, str], Callable[[Client], o
             "invoke",
             FunctionName="qis-local-query",
             Payload=json.dumps(proxy_event("GET", "/health")),
+        ),
+        ("Invoke", "relay"): _call(
+            "lambda", "invoke", FunctionName="qis-local-relay", InvocationType="DryRun"
         ),
         ("UpdateFunctionConfiguration", "query"): _call(
             "lambda", "update_function_configuration", FunctionName="qis-local-query", Description="matrix"

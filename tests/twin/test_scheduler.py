@@ -109,6 +109,20 @@ def test_an_event_too_old_is_not_tried_again() -> None:
     assert report["requestContext"]["condition"] == "EventAgeExceeded"
 
 
+def test_a_function_that_follows_its_own_failure_runs_again_at_once_and_nobody_is_told() -> None:
+    world = World(failures=2)
+    again = replace(FUNCTION, async_retries=0, async_on_failure_url=None, async_at_once=True)
+    assert world.invoke(again) == [0.0, 0.0, 0.0]
+    assert not world.sent
+    assert world.calls[1][1]["requestPayload"] == {"event": 1}, "it is given the report of the failure"
+
+
+def test_a_chain_of_failures_ends() -> None:
+    world = World(failures=99)
+    world.invoke(replace(FUNCTION, async_retries=0, async_on_failure_url=None, async_at_once=True))
+    assert len(world.calls) == 16
+
+
 def test_without_a_queue_nothing_is_reported() -> None:
     world = World(failures=9)
     world.invoke(replace(FUNCTION, async_on_failure_url=None))

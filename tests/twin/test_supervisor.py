@@ -27,14 +27,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("small-twin")]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _function(name: str, folder: Path) -> dict[str, Any]:
+def _function(name: str, folder: Path, timeout: int = 60) -> dict[str, Any]:
     return {
         "Type": "AWS::Lambda::Function",
         "Properties": {
             "FunctionName": f"qis-local-{name}",
             "Handler": f"tests.twin.twin_functions.{name}",
             "Environment": {"Variables": {"FOLDER": str(folder)}},
-            "Timeout": 60,
+            "Timeout": timeout,
             "ReservedConcurrentExecutions": 1,
         },
     }
@@ -59,6 +59,15 @@ def _template(folder: Path) -> dict[str, Any]:
             "Echo": _function("echo", folder),
             "Collect": _function("collect", folder),
             "Tick": _function("tick", folder),
+            "Follow": _function("follow", folder, timeout=600),
+            "FollowAgain": {
+                "Type": "AWS::Lambda::EventInvokeConfig",
+                "Properties": {
+                    "FunctionName": {"Ref": "Follow"},
+                    "MaximumRetryAttempts": 0,
+                    "DestinationConfig": {"OnFailure": {"Destination": {"Fn::GetAtt": ["Follow", "Arn"]}}},
+                },
+            },
             "In": {"Type": "AWS::Kinesis::Stream", "Properties": {"Name": "qis-local-in", "ShardCount": 1}},
             "Dead": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "qis-local-dead-dlq"}},
             "Heard": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "qis-local-heard"}},
@@ -84,7 +93,10 @@ def _template(folder: Path) -> dict[str, Any]:
                 "Properties": {
                     "Name": "qis-local-ticks",
                     "ScheduleExpression": "rate(1 hour)",
-                    "Targets": [{"Id": "T", "Arn": {"Fn::GetAtt": ["Tick", "Arn"]}}],
+                    "Targets": [
+                        {"Id": "T", "Arn": {"Fn::GetAtt": ["Tick", "Arn"]}},
+                        {"Id": "F", "Arn": {"Fn::GetAtt": ["Follow", "Arn"]}},
+                    ],
                 },
             },
             "Source": {
@@ -247,7 +259,7 @@ def test_what_it_says_of_itself_is_private_and_complete(twin: SmallTwin) -> None
     assert set(twin.state["queues"]) == {"dead-dlq", "heard"}
     assert twin.state["dlqs"] == ["dead-dlq"]
     assert twin.state["bus"] == "qis-local-bus"
-    assert set(twin.state["processes"]["functions"]) == {"echo", "collect", "tick"}
+    assert set(twin.state["processes"]["functions"]) == {"echo", "collect", "tick", "follow"}
     assert all(accepts(port) for port in twin.ports)
 
 
@@ -292,6 +304,21 @@ def test_a_function_killed_at_rest_is_there_again(twin: SmallTwin) -> None:
     os.kill(before, signal.SIGKILL)
     until(lambda: twin.now()["processes"]["functions"]["echo"] != [before], "a new process")
     assert httpx.get(f"{twin.state['api']}/things/x", timeout=20).json()["pid"] != before
+
+
+def test_a_function_killed_at_what_its_schedule_started_works_again_long_before_the_schedule(
+    twin: SmallTwin,
+) -> None:
+    """The schedule is hourly: what is waited for comes of the failure itself."""
+
+    def followers() -> set[int]:
+        return {int(marker.suffix[1:]) for marker in twin.folder.glob("follows.*")}
+
+    until(followers, "the first to follow")
+    before = followers()
+    for pid in twin.now()["processes"]["functions"]["follow"]:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: followers() - before, "the next to follow")
 
 
 def test_postgresql_killed_comes_back_on_its_port(twin: SmallTwin) -> None:

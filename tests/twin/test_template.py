@@ -109,6 +109,18 @@ def committed() -> template.Wiring:
     return template.load(PARAMETERS, ENDPOINT)
 
 
+def test_a_function_that_follows_its_own_failure_is_known_and_another_one_refused() -> None:
+    def asynchronous(destination: str) -> dict[str, Any]:
+        arn = f"arn:aws:lambda:us-east-1:000000000000:function:{destination}"
+        settings = {"FunctionName": "f", "DestinationConfig": {"OnFailure": {"Destination": arn}}}
+        return {"F": FUNCTION, "A": {"Type": "AWS::Lambda::EventInvokeConfig", "Properties": settings}}
+
+    found = read(asynchronous("f")).functions["f"]
+    assert (found.async_at_once, found.async_on_failure_url) == (True, None)
+    with pytest.raises(TemplateError, match="f: on failure only itself"):
+        read(asynchronous("g"))
+
+
 def test_the_committed_template_is_understood() -> None:
     wiring = committed()
     functions = {name.removeprefix("qis-local-") for name in wiring.functions}

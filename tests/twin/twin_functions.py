@@ -38,3 +38,9 @@ def echo(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def tick(event: dict[str, Any], context: Any) -> None:
     """Notes that the schedule came."""
     (Path(os.environ["FOLDER"]) / "ticked").write_text(json.dumps(event))
+
+
+def follow(event: dict[str, Any], context: Any) -> None:
+    """Works until the twin ends, as the relay does; notes who works."""
+    (Path(os.environ["FOLDER"]) / f"follows.{os.getpid()}").touch()
+    time.sleep(DEADLINE * 10)
