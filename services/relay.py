@@ -14,6 +14,7 @@ from threading import Event
 
 from aws_lambda_powertools import Logger
 
+from qis.adapters.aws.clients import client
 from qis.adapters.aws.services import KinesisBackbone
 from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.relaying import AGAIN_AFTER, Relaying, Report
@@ -33,12 +34,9 @@ ADDRESS = "0.0.0.0"  # noqa: S104 -- a pod is reached at its own address; the ne
 
 def main(env: Mapping[str, str], stop: Event, *, address: str = ADDRESS, port: int = PORT) -> int:
     """Follow the log until ``stop`` is set. Returns how many events were sent."""
-    import boto3
-
     settings = RelayEnvironment.read({k: v for k, v in env.items() if k.startswith("QIS_")})
     region = env["AWS_REGION"]
-    client = boto3.client("kinesis", region_name=region)
-    streams = partial(KinesisBackbone, client, sleep=time.sleep)
+    streams = partial(KinesisBackbone, client("kinesis", region_name=region), sleep=time.sleep)
     started = time.monotonic()
     troubled = Event()
 

@@ -9,6 +9,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
+from qis.adapters.aws.clients import client
 from qis.adapters.aws.services import EventBridgeBus
 from qis.adapters.backbone import backbone_events, failures
 from qis.application.publish import publish
@@ -25,10 +26,8 @@ BUS_SOURCE = "qis.data-management"
 @cache
 def bootstrap() -> EventBridgeBus:
     """The bus, once per process."""
-    import boto3
-
     env = PublishEnvironment.read(os.environ)
-    return EventBridgeBus(boto3.client("events"), env.bus_name, BUS_SOURCE)
+    return EventBridgeBus(client("events"), env.bus_name, BUS_SOURCE)
 
 
 @logger.inject_lambda_context

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
+from qis.adapters.aws.clients import client
 from qis.adapters.aws.services import KinesisBackbone
 from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.relaying import AGAIN_AFTER, Relaying, Report
@@ -36,13 +37,11 @@ class Context(Protocol):
 @cache
 def bootstrap() -> tuple[Database, KinesisBackbone, KinesisBackbone | None]:
     """The database, the backbone and, where there is one, the audit stream, once per process."""
-    import boto3
-
     env = RelayEnvironment.read(os.environ)
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-relay")
-    client = boto3.client("kinesis")
-    backbone = KinesisBackbone(client, env.events_stream, time.sleep)
-    audit = KinesisBackbone(client, env.audit_stream, time.sleep) if env.audit_stream else None
+    kinesis = client("kinesis")
+    backbone = KinesisBackbone(kinesis, env.events_stream, time.sleep)
+    audit = KinesisBackbone(kinesis, env.audit_stream, time.sleep) if env.audit_stream else None
     return database, backbone, audit
 
 

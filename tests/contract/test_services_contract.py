@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from uuid import uuid4
 import pytest
 
 from local.aws import AwsServer
+from qis.adapters.aws import clients
 from qis.adapters.aws.services import EventBridgeBus, KinesisBackbone, S3RawStore, SqsDeadLetters
-from qis.application.ports import Backbone, Bus, DeadLetter, DeadLetters, RawStore
+from qis.application.ports import Backbone, Bus, DeadLetter, DeadLetters, RawStore, Unavailable
 from tests.support.fakes import MemoryBackbone, MemoryBus, MemoryDeadLetters, MemoryRawStore
 
 KINDS = ["memory", pytest.param("aws", marks=pytest.mark.integration)]
@@ -229,6 +231,22 @@ def stream(request: pytest.FixtureRequest) -> Stream:
         return until(look, length)
 
     return Stream(KinesisBackbone(client, name, time.sleep), read)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("listening", [True, False])
+def test_a_stream_that_does_not_answer_is_unavailable_soon(
+    listening: bool, aws_variables: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        if not listening:
+            silent.close()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        backbone = KinesisBackbone(clients.client("kinesis"), "events", time.sleep)
+        with pytest.raises(Unavailable, match=r"stream events: .*127\.0\.0\.1"):
+            backbone.put([("k", b"1")])
 
 
 def by_key(records: list[tuple[str, bytes]]) -> dict[str, list[bytes]]:

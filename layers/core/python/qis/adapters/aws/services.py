@@ -16,6 +16,7 @@ from qis.application.ports import DeadLetter, Unavailable
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_kinesis import KinesisClient
+    from mypy_boto3_kinesis.type_defs import PutRecordsOutputTypeDef
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
@@ -113,14 +114,21 @@ class KinesisBackbone:
             for attempt in range(RETRIES):
                 if attempt:
                     self._sleep(FIRST_PAUSE * 2 ** (attempt - 1))
-                entries: list[Any] = [{"PartitionKey": key, "Data": data} for key, data in left]
-                answer = self._client.put_records(StreamName=self._stream, Records=entries)
+                answer = self._put([{"PartitionKey": key, "Data": data} for key, data in left])
                 if not answer["FailedRecordCount"]:
                     break
                 first = next(i for i, r in enumerate(answer["Records"]) if r.get("ErrorCode"))
                 left = left[first:]
             else:
                 raise Unavailable(f"stream {self._stream} refused records {RETRIES} times")
+
+    def _put(self, entries: list[Any]) -> PutRecordsOutputTypeDef:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return self._client.put_records(StreamName=self._stream, Records=entries)
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"stream {self._stream}: {error}") from error
 
 
 def _weight(record: tuple[str, bytes]) -> int:

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from qis.adapters.aws.clients import client
 from qis.application.ports import Unavailable
 from qis.application.push import Gone
 
-SECONDS = 5
-"""For which one call is waited; a message is handed over in milliseconds."""
-
 
 def management_client(endpoint: str) -> Any:
-    """A client of the connections behind ``endpoint``. What is throttled for a moment is tried once more."""
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
-        connect_timeout=SECONDS, read_timeout=SECONDS, retries={"mode": "standard", "total_max_attempts": 2}
-    )
-    make: Any = boto3.client  # its overloads want a literal service name
-    return make("apigatewaymanagementapi", endpoint_url=endpoint, config=config)
+    """A client of the connections behind ``endpoint``."""
+    return client("apigatewaymanagementapi", endpoint_url=endpoint)
 
 
 class ApiGatewaySockets:

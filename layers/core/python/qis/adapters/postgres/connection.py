@@ -155,7 +155,14 @@ class Database:
             application_name=self._application,
             connect_timeout=5,
             autocommit=True,
+            # A machine that is gone says no goodbye: neither side waits for it, and for its locks, for long.
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+            tcp_user_timeout=10_000,
             options="-c statement_timeout=20s -c idle_in_transaction_session_timeout=20s -c timezone=UTC"
+            " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+            " -c tcp_user_timeout=10000 -c client_connection_check_interval=1s"
             # A kept plan does not see tables grow a thousandfold; planning costs far less than a bad one.
             " -c plan_cache_mode=force_custom_plan",
             **tls,
