@@ -19,7 +19,8 @@ pytestmark = pytest.mark.integration
 WAITS = """
 import sys
 from qis.adapters.postgres.connection import Database, Target
-with Database(Target("127.0.0.1", int(sys.argv[1]), sys.argv[2], sys.argv[3]), "qis-dying").transaction() as c:
+target = Target("127.0.0.1", int(sys.argv[1]), sys.argv[2], sys.argv[3])
+with Database(target, "qis-dying").transaction() as c:
     c.execute("SELECT pg_advisory_xact_lock(1)")
     c.execute("SELECT pg_advisory_xact_lock(2)")
 """
