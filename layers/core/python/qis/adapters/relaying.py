@@ -7,6 +7,7 @@ at once when it ends or dies.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -57,6 +58,9 @@ class Relaying:
 
         A database that restarts and a stream that throttles are tried again here: whatever runs the process
         would start it again only after a minute, in which nothing would flow.
+
+        Raises:
+            Misplaced: the checkpoint is one of another server.
         """
         from psycopg import OperationalError
 
@@ -77,7 +81,8 @@ class Relaying:
             while not follower.acquire(LOCK_WAIT):
                 if self._over():
                     return
-            connection.execute("SELECT ensure_event_partitions(clock_timestamp(), %s)", (PARTITIONS_AHEAD,))
+            follower.check_place()
+            _make_months(connection)
             follower.listen()
             report_at = self.seconds_left()
             while not self._over():
@@ -95,6 +100,14 @@ class Relaying:
     def _over(self) -> bool:
         """Whether the time left is needed to end in peace."""
         return self.seconds_left() < PATIENCE
+
+
+def _make_months(connection: Connection) -> None:
+    """Partitions of the coming months. Where the log is busy, whoever follows next makes them."""
+    from psycopg.errors import DeadlockDetected, LockNotAvailable
+
+    with suppress(DeadlockDetected, LockNotAvailable):
+        connection.execute("SELECT ensure_event_partitions(clock_timestamp(), %s)", (PARTITIONS_AHEAD,))
 
 
 def _report(connection: Connection, follower: PostgresFollower) -> Report:

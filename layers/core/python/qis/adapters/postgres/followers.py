@@ -32,6 +32,10 @@ SELECT coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::fl
 _BEHIND = "SELECT EXISTS (SELECT FROM events WHERE (tx, position) > (%s::xid8, %s))"
 
 
+class Misplaced(RuntimeError):
+    """A checkpoint is not of this server."""
+
+
 class PostgresFollower:
     """``FollowerLog`` on PostgreSQL, under a lock that lets one process at a time follow."""
 
@@ -68,6 +72,23 @@ class PostgresFollower:
             ).fetchone()
             self._position = START if row is None else Position(int(row[0]), row[1])
         return self._position
+
+    def check_place(self) -> None:
+        """Whether the checkpoint can be one of this server.
+
+        Raises:
+            Misplaced: it is beyond all transactions that the server has given a number, so that what is
+                appended from now on would come before it, and never be read.
+        """
+        at = self.checkpoint()
+        row = self._connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchone()
+        assert row is not None
+        if at.tx >= int(row[0]):
+            raise Misplaced(
+                f"follower {self._name} is at transaction {at.tx}, and this server has only come to {row[0]}: "
+                "the log was put on another server without moving on its transaction numbers. Nothing may be "
+                "written to it before `qis recover` has"
+            )
 
     def read(self, after: Position, limit: int, types: Collection[str] = ()) -> Sequence[Event]:
         """See ``FollowerLog.read``."""

@@ -1,0 +1,86 @@
+"""Following the log in an unlucky world: months that cannot be made, a log of another server."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from qis.adapters.postgres.event_store import PostgresEventStore
+from qis.adapters.postgres.followers import Misplaced, PostgresFollower
+from qis.adapters.relaying import Relaying
+from qis.domain.events import Position
+from tests.support.builders import published, value_append
+from tests.support.databases import FreshDatabase
+from tests.support.fakes import MemoryBackbone
+from tests.twin.waiting import until
+
+
+def relay(database: FreshDatabase, backbone: MemoryBackbone, wanted: int) -> int:
+    """Follow until so many events are on the backbone. Whatever interrupts it is the test's failure."""
+
+    def interrupted(error: Exception) -> None:
+        raise error
+
+    return Relaying(
+        database=database.another(),
+        backbone=backbone,
+        audit=None,
+        seconds_left=lambda: 60.0 if len(backbone.records) < wanted else 0.0,
+        report=lambda _: None,
+        interrupted=interrupted,
+    ).run()
+
+
+def without_the_newest_month(connection: psycopg.Connection) -> str:
+    (name,) = connection.execute(
+        "SELECT max(inhrelid::regclass::text) FROM pg_inherits"
+        " WHERE inhparent = 'events'::regclass AND inhrelid::regclass::text <> 'events_default'"
+    ).fetchone() or ("",)
+    connection.execute(f"DROP TABLE {name}")
+    return str(name)
+
+
+def test_a_month_that_a_long_reader_keeps_from_being_made_stops_nobody(database: FreshDatabase) -> None:
+    """A rebuild reads the log for minutes. Events flow meanwhile, and the month is made after it."""
+    store, backbone = PostgresEventStore(database.app), MemoryBackbone()
+    with database.connect() as owner, database.connect() as reader:
+        month = without_the_newest_month(owner)
+        with reader.transaction():
+            reader.execute("SELECT count(*) FROM events")
+            store.append([value_append(0, published("1.10"))])
+            assert relay(database, backbone, 1) == 1
+        store.append([value_append(1, published("1.11", version=2))])
+        assert relay(database, backbone, 2) == 1
+        assert owner.execute("SELECT to_regclass(%s)::text", (month,)).fetchone() == (month,)
+    assert [json.loads(data)["version"] for _, data in backbone.records] == [1, 2]
+
+
+def test_a_month_being_made_and_a_reader_do_not_wait_for_each_other(database: FreshDatabase) -> None:
+    with database.connect() as owner, database.connect() as reader, ThreadPoolExecutor(1) as pool:
+        month = without_the_newest_month(owner)
+        maker = database.another().connect()
+        with reader.transaction():
+            reader.execute("LOCK TABLE ONLY events IN ACCESS SHARE MODE")  # as planning a query begins
+            made = pool.submit(maker.execute, "SELECT ensure_event_partitions(clock_timestamp(), 3)")
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
+            pid = maker.info.backend_pid
+            until(lambda: owner.execute(waits, (pid,)).fetchone() == (1,) or made.done(), "it to wait")
+            # ... and goes on: what would be a deadlock ends one of the two.
+            assert reader.execute("SELECT count(*) FROM events_default").fetchone() == (0,)
+        try:
+            made.result(10)
+        except psycopg.errors.LockNotAvailable:
+            maker.execute("SELECT ensure_event_partitions(clock_timestamp(), 3)")
+        assert owner.execute("SELECT to_regclass(%s)::text", (month,)).fetchone() == (month,)
+
+
+def test_a_checkpoint_of_another_server_is_told_and_nothing_is_passed_over(database: FreshDatabase) -> None:
+    """A dump that is put on a new server brings numbers of transactions that this one has yet to give."""
+    PostgresFollower(database.another().connect(), "backbone").move(Position(10**9, 5), datetime.now(UTC))
+    PostgresEventStore(database.app).append([value_append(0, published("1.10"))])
+    with pytest.raises(Misplaced, match=r"follower backbone is at transaction 1000000000, .* `qis recover`"):
+        relay(database, MemoryBackbone(), 1)
