@@ -85,9 +85,9 @@ class PostgresFollower:
         assert row is not None
         if at.tx >= int(row[0]):
             raise Misplaced(
-                f"follower {self._name} is at transaction {at.tx}, and this server has only come to {row[0]}: "
-                "the log was put on another server without moving on its transaction numbers. Nothing may be "
-                "written to it before `qis recover` has"
+                f"follower {self._name} is at transaction {at.tx} and this server has only come to {row[0]}: "
+                "the log is on another server, whose transaction numbers were not moved on. "
+                "Nothing may be written before `qis recover` has run"
             )
 
     def read(self, after: Position, limit: int, types: Collection[str] = ()) -> Sequence[Event]:
