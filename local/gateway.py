@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from uuid import uuid4
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 from starlette.routing import Route as Path
@@ -35,6 +35,7 @@ _CONTEXT = re.compile(r"\$context\.([A-Za-z.]+)")
 _DEFAULTS: Mapping[str, tuple[int, str]] = {
     "MISSING_AUTHENTICATION_TOKEN": (403, "Missing Authentication Token"),
     "REQUEST_TOO_LARGE": (413, f"HTTP content length exceeded {MAX_BODY} bytes."),
+    "REQUEST_TIMEOUT": (408, "The body did not come in time"),
     "DEFAULT_5XX": (502, "Internal server error"),
     "INTEGRATION_TIMEOUT": (504, "Endpoint request timed out"),
 }
@@ -49,7 +50,7 @@ class Gateway:
 
     Args:
         responses: how the gateway words its own answers, by their names in API Gateway.
-        timeout: seconds that it waits for a function.
+        timeout: seconds that it waits for the body of a request, and for a function.
     """
 
     def __init__(
@@ -76,7 +77,13 @@ class Gateway:
         )
         if found is None:  # a known path with another method as well: API Gateway tells them not apart
             return self._own("MISSING_AUTHENTICATION_TOKEN", request_id)
-        body = await _body(request)
+        try:
+            async with asyncio.timeout(self._timeout):
+                body = await _body(request)
+        except TimeoutError:
+            return self._own("REQUEST_TIMEOUT", request_id)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
         if body is None:
             return self._own("REQUEST_TOO_LARGE", request_id)
         route, match = found

@@ -27,7 +27,11 @@ async def create(aws: AwsCalls, wiring: Wiring) -> None:
     for name, attributes in wiring.queues.items():
         await _queue(aws, name, dict(attributes))
     for name, versioned in wiring.buckets.items():
-        await aws.put_bucket(name)
+        try:
+            await aws.put_bucket(name)
+        except AwsRefusal as refusal:
+            if "BucketAlreadyOwnedByYou" not in str(refusal):  # said of one whose objects outlived the server
+                raise
         if versioned:
             await aws.put_bucket(name, "versioning", _VERSIONING)
     for name in wiring.buses:

@@ -46,6 +46,9 @@ PREFERRED_PORT = 8480
 POLL_INTERVAL = 0.1
 DRAIN_SECONDS = 10.0
 WATCH_EVERY = 0.1
+KEEP_ALIVE = 310
+"""Seconds for which an idle connection is kept, as API Gateway does: who pauses for a moment and asks again
+must not find it ended."""
 PREFIX = "qis-local-"
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
@@ -265,6 +268,7 @@ class _Twin:
             lifespan="off",
             access_log=False,
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
+            timeout_keep_alive=KEEP_ALIVE,
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE,
             ws_ping_interval=None,  # nor does API Gateway
@@ -301,13 +305,20 @@ class _Twin:
 
     async def _watch(self, wiring: Wiring, api: AwsCalls) -> None:
         """Start again what crashed, and keep the written process ids true."""
+        missing = False
         while True:
             for part in (self._postgres, self._valkey, self._aws):
                 if not part.alive():
                     log.error("%s has ended; starting it again", type(part).__name__)
                     await self._in_thread(part.start)
-                    if part is self._aws:  # what it had not written to disk is gone, streams included
-                        await resources.create(api, wiring)
+                    # What the APIs had not written to disk is gone, streams included.
+                    missing |= part is self._aws
+            if missing:
+                try:
+                    await resources.create(api, wiring)
+                    missing = False
+                except ConnectionError as reason:
+                    log.warning("streams and queues are not made again yet: %s", reason)
             if self._state and self._state["processes"] != self._processes():
                 self._write_state()
             await asyncio.sleep(WATCH_EVERY)
@@ -326,7 +337,8 @@ class _Twin:
             now = time.time()
             await asyncio.sleep(self._minute - now % self._minute + self._minute / MINUTE)
             for alarm in watch.look(time.time()):
-                log.warning("alarm %s is now %s", alarm.name, alarm.state)
+                level = logging.WARNING if alarm.state == "ALARM" else logging.INFO
+                log.log(level, "alarm %s is now %s", alarm.name, alarm.state)
                 changed = [*changed, alarm]
 
     async def _alarm_states(self, _: Request) -> Response:

@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from local.gateway import MAX_BODY, Gateway, application
 from local.runtime import Answer
@@ -175,6 +177,33 @@ def test_a_body_beyond_the_limit_is_refused() -> None:
     assert functions.request("POST", "/api/v1/data/ingest", content=b" " * (MAX_BODY + 1)).status_code == 413
     assert not functions.calls
     assert functions.request("POST", "/api/v1/data/ingest", content=b" " * MAX_BODY).status_code == 200
+
+
+def half_a_body(then: Message | None, timeout: float) -> tuple[int, bytes]:
+    """The answer to a request of which a part came, ``then`` a message of the server, or nothing more."""
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+
+    async def receive() -> Message:
+        message = next(messages, then)
+        if message is None:
+            await asyncio.Event().wait()
+            raise AssertionError
+        return message
+
+    path = "/api/v1/data/ingest"
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": []}
+    functions = Functions()
+    answer = asyncio.run(Gateway(ROUTES, functions, {}, timeout)(Request(scope, receive)))
+    assert not functions.calls
+    return answer.status_code, bytes(answer.body)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_without_end() -> None:
+    assert half_a_body(None, 0.05) == (408, b'{"message":"The body did not come in time"}')
+
+
+def test_a_caller_who_leaves_in_the_middle_is_no_fault_of_the_gateway() -> None:
+    assert half_a_body({"type": "http.disconnect"}, 29.0) == (400, b"")
 
 
 def test_the_answer_of_the_function_comes_through() -> None:

@@ -332,7 +332,8 @@ def test_valkey_killed_comes_back_on_its_port(twin: SmallTwin) -> None:
     assert twin.now()["valkey"] == twin.state["valkey"]
 
 
-def test_the_aws_apis_killed_come_back_and_records_flow(twin: SmallTwin) -> None:
+def test_the_aws_apis_killed_come_back_with_their_objects_and_records_flow(twin: SmallTwin) -> None:
+    twin.client("s3").put_object(Bucket="qis-local-raw", Key="k", Body=b"kept")
     _replaced(twin, "aws")
 
     def put() -> bool:
@@ -344,6 +345,7 @@ def test_the_aws_apis_killed_come_back_and_records_flow(twin: SmallTwin) -> None
 
     until(put, "the stream to be made again")
     until(lambda: 200 in twin.collected(), "the record")
+    assert twin.client("s3").get_object(Bucket="qis-local-raw", Key="k")["Body"].read() == b"kept"
 
 
 def test_a_second_twin_on_the_same_data_is_refused(twin: SmallTwin) -> None:
