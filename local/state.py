@@ -18,6 +18,6 @@ def twin_running(data_dir: Path) -> dict[str, Any] | None:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return state
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     return None  # whoever wrote the file has died

@@ -120,7 +120,16 @@ def test_corrections_say_what_happened(system: System, run_cli: RunCli) -> None:
                 "before": {"value": "1.1"},
                 "after": {"value": "1.20"},
             },
-            {"type": "QualityIssueDetected", "issue_id": "i-1", "reason": "jump"},
+            {
+                "type": "QualityIssueDetected",
+                "issue_id": "i-1",
+                "reason": "typing error",
+                "checks": [
+                    {"check": "range", "passed": True, "detail": "within"},
+                    {"check": "spike", "passed": False, "detail": "moves 0.1"},
+                ],
+            },
+            {"type": "DataReconciled", "value": None, "reason": "0 usable"},
             {"type": "QualityApproved", "issue_id": "i-0"},
         ]
         return {"reference_data_id": "X", "snap": "2026-01-05T13:15:00Z", "events": events}
@@ -129,8 +138,9 @@ def test_corrections_say_what_happened(system: System, run_cli: RunCli) -> None:
     given = ("--snap", "2026-01-05", "--value", "1.20", "--reason", "typing error")
     said = run_cli("restate", "X", *given).out
     assert "restated 1.1 → 1.20, version 2" in said
-    assert "held for a second person as exception i-1: jump" in said
+    assert "held for a second person as exception i-1: moves 0.1" in said
     assert "QualityApproved: issue_id i-0" in said
+    assert "DataReconciled: reason 0 usable" in said
 
     nothing = {"reference_data_id": "X", "snap": "s", "events": []}
     system.on("POST", "/api/v1/exceptions/i-1/approve", nothing)

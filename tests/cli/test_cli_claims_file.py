@@ -73,8 +73,9 @@ def test_parquet_gives_the_text_that_a_csv_would_hold(tmp_path: Path) -> None:
         }
     )
     parquet.write_table(table, file)
-    first, second = rows(file)
+    first, second = rows(file, Mapped(None, {"reference_data_id": "X"}))
     assert own(first) == {
+        "reference_data_id": "X",
         "snap": "2026-01-05 09:00:00.000000000Z",
         "value": "1.100000000000000000",
         "volume": "0.1",
@@ -176,6 +177,31 @@ class TestHeader:
         (row,) = claims.rows()
         assert row.record["colour"] == "red"
         assert claims.unknown == ["colour"]
+
+    @pytest.mark.parametrize(
+        ("text", "absent"),
+        [
+            (f"{GOOD}\n", ["reference_data_id", "snap", "source", "value"]),
+            (f"{HEADER};{GOOD}\n".replace(",", ";"), ["reference_data_id", "snap", "source", "value"]),
+            ("Snap,reference_data_id,source,value\n", ["snap"]),
+            ("snap,value\n2026-01-05,1\n", ["reference_data_id"]),
+        ],
+    )
+    def test_what_every_claim_needs_must_be_there(self, tmp_path: Path, text: str, absent: list[str]) -> None:
+        mapped = Mapped(None, {"source": "ecb"}) if absent == ["reference_data_id"] else Mapped()
+        with pytest.raises(InvalidInput) as refusal:
+            rows(text_file(tmp_path, "c.csv", text), mapped)
+        assert [(v.field, v.value, v.rule) for v in refusal.value.violations] == [
+            ("header", name, "required-column") for name in absent
+        ]
+        assert text.splitlines()[0] in refusal.value.violations[0].message.replace(", ", ",")
+
+    def test_a_mapping_that_leaves_out_what_a_claim_needs(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidInput) as refusal:
+            rows(
+                text_file(tmp_path, "c.csv", f"{HEADER}\n{GOOD}\n"), Mapped({"snap": "snap"}, {"value": "1"})
+            )
+        assert [v.value for v in refusal.value.violations] == ["reference_data_id", "source"]
 
     def test_an_empty_file_has_no_rows(self, tmp_path: Path) -> None:
         assert rows(text_file(tmp_path, "c.csv", "")) == []

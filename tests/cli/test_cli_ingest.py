@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,6 +94,28 @@ class TestCommand:
         file = tmp_path / "c.csv"
         file.write_text("snap,reference_data_id,source,value,colour\n2026-01-05,X,ecb,1,red\n")
         assert "not fields of a claim: colour" in run_cli("ingest", str(file)).err
+
+    def test_a_file_without_the_columns_of_a_claim_is_refused_whole(
+        self, system: System, run_cli: RunCli, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "c.csv"
+        file.write_text("snap;reference_data_id;source;value\n2026-01-05;X;ecb;1\n")
+        done = run_cli("ingest", str(file), "--json")
+        assert (done.status, done.document["violations"][0]["rule"]) == (1, "required-column")
+        assert "cut off" not in done.err
+        assert system.asked == []
+
+    def test_a_load_that_is_cut_off_says_what_stays(
+        self, system: System, run_cli: RunCli, tmp_path: Path
+    ) -> None:
+        loads = Loads(system)
+        file = tmp_path / "c.csv.gz"
+        packed = gzip.compress((HEADER + "2026-01-05,X,ecb,1\n" * 600).encode())
+        file.write_bytes(packed[:-10])
+        done = run_cli("ingest", str(file), "--json")
+        assert (done.status, done.document["type"]) == (1, "urn:qis:problem:unreadable")
+        (load,) = {record["correlation_id"] for record in loads.records.values()}
+        assert f"what was sent stays, as load {load}" in done.err
 
     def test_an_empty_file_is_a_load_of_nothing(
         self, system: System, run_cli: RunCli, tmp_path: Path

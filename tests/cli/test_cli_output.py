@@ -247,6 +247,7 @@ class TestReading:
                     "kind": "suspect",
                     "proposed": "9.9",
                     "reason": "moves 8",
+                    "opened_at": "2026-01-05T14:00:01Z",
                     "closed_by": None,
                 }
             ],

@@ -17,7 +17,7 @@ from local.state import twin_running
 from qis.cli import twin
 from qis.cli.bundle import Loaded, Standing
 from qis.cli.rest import Reply
-from qis.cli.session import Session, login_name
+from qis.cli.session import Session, default_data_dir, login_name
 
 STATE = {"pid": os.getpid(), "api": "http://127.0.0.1:9", "issuer": "i", "audience": "a"}
 
@@ -40,6 +40,18 @@ class TestRunning:
             fcntl.flock(held, fcntl.LOCK_EX)
             assert twin_running(here) == STATE
         assert twin_running(here) is None
+
+    def test_a_data_directory_that_is_a_file(self, here: Path, run_cli: RunCli) -> None:
+        (file := here / "file").write_text("")
+        assert run_cli("status", "--data-dir", str(file), "--json").document["running"] is False
+        for how in ((), ("--detach",)):
+            done = run_cli("up", "--data-dir", str(file), "--json", *how)
+            assert (done.status, done.document["detail"]) == (1, f"{file}: File exists")
+
+    def test_hints_name_the_directory_that_is_not_the_usual_one(self, tmp_path: Path) -> None:
+        where = tmp_path / "a b"
+        assert Session(False, None, where, {}).chosen_by_option == f" --data-dir '{where}'"
+        assert Session(False, None, default_data_dir(), {}).chosen_by_option == ""
 
     def test_nothing_runs(self, here: Path, run_cli: RunCli) -> None:
         done = run_cli("status", "--json")
@@ -89,7 +101,12 @@ def test_a_summary_says_where_the_manifest_differs(capsys: pytest.CaptureFixture
         "official_values": standing.official_values,
         "open_exceptions": standing.open_exceptions,
         "queues": standing.queues,
-        "exception": {"reference_data_id": "X", "snap": "S", "reason": "moves [8]"},
+        "exception": {
+            "reference_data_id": "X",
+            "snap": "S",
+            "reason": "moves [8]",
+            "explain": "qis explain X --snap S --data-dir 'a b'",
+        },
         "commands": ["qis official X --snap S"],
         "seconds_to_ready": 1.0,
         "seconds": 2.0,
@@ -97,7 +114,13 @@ def test_a_summary_says_where_the_manifest_differs(capsys: pytest.CaptureFixture
     summary["files"][0] |= {"as_expected": loaded.as_expected, "expected": expected}
     twin._show(Session(False, None, here, {}).out, summary)
     said = capsys.readouterr().out
-    for part in ("✗ expected", "moves [8]", "qis explain X --snap S", "ingest-dlq 1", 'psql "the postgres"'):
+    for part in (
+        "✗ expected",
+        "moves [8]",
+        "qis explain X --snap S --data-dir 'a b'",
+        "ingest-dlq 1",
+        'psql "the postgres"',
+    ):
         assert part in said
 
 

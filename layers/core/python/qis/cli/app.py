@@ -23,11 +23,12 @@ from qis.cli import (
 )
 from qis.cli.cost import command as costs
 
-HELP = """Official market and reference data: many claims in, one official value out, and why.
-
-Commands talk to the local twin that runs here (start it with `qis up`), or to the system that QIS_URL and
-QIS_TOKEN name. Every command takes --json. Exit status: 0 success, 1 a failed check or a refused request,
-2 bad usage."""
+HELP = (
+    "Official market and reference data: many claims in, one official value out, and why."
+    "\n\nCommands talk to the local twin that runs here (start it with `qis up`), or to the system that"
+    " QIS_URL and QIS_TOKEN name. Every command takes --json. Exit status: 0 success, 1 a failed check or a"
+    " refused request, 2 bad usage."
+)
 
 app = typer.Typer(
     name="qis",

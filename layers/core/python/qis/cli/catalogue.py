@@ -141,7 +141,9 @@ def _lister(kind: Kind) -> Callable[..., None]:
                 for e in items
             )
             heads = tuple("title" if f == "name" else f for f in kind.shown)
-            render.table(out, ("id", *heads, "version"), rows, numbers="version tolerance min_sources")
+            render.table(
+                out, ("id", *heads, "version"), rows, numbers=("version", "tolerance", "min_sources")
+            )
 
         session.emit({"items": items}, human)
 

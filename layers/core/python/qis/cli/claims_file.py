@@ -152,7 +152,7 @@ class ClaimsFile:
 
         Raises:
             Failure: the file cannot be read to its end; rows before that were given.
-            InvalidInput: the mapping names a column that the file does not have.
+            InvalidInput: the header lacks what a claim or the mapping needs; no row was given then.
         """
         number = 0
         try:
@@ -218,16 +218,26 @@ class ClaimsFile:
             raise OSError(str(error)) from error
 
     def _check_columns(self, names: Sequence[str]) -> None:
-        """Columns that the mapping asks for must be there; what no claim has is only noted."""
+        """Columns that the mapping asks for and those that a claim needs must be there.
+
+        Without them every row would be refused, as where the header is missing or cells are separated by
+        semicolons. What no claim has is only noted.
+        """
         columns = self._mapped.columns
         if columns is None:
+            columns = {n: n for n in names}
             self.unknown = [n for n in names if n not in FIELDS]
-            return
         absent = [n for n in columns if n not in names]
         if absent:
             raise InvalidInput(
                 *(Violation("mapping", shown(n), "column", "is not a column of the file") for n in absent)
             )
+        needed = sorted(REQUIRED - {*columns.values(), *self._mapped.constants})
+        if needed:
+            said = (
+                f"is no column of the file and nothing else says it; the header is {shown(', '.join(names))}"
+            )
+            raise InvalidInput(*(Violation("header", n, "required-column", said) for n in needed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def _restate(
 ) -> None:
     """Correct a published value. The earlier version stays readable; a doubtful one waits for approval.
 
-    Example: qis restate FX.EUR.USD.ECB1415 --snap 2024-01-05 --value 1.0922 --reason "late correction"
+    Example: qis restate FX.EUR.USD.ECB1415 --snap 2019-12-31 --value 1.1235 --reason "late correction"
     """
     body: dict[str, Any] = {"snap": snap, "value": value, "reason": reason}
     if seen is not None:
@@ -132,8 +132,9 @@ def _sentence(event: Mapping[str, Any]) -> list[str | tuple[str, str]]:
             change = f"{event['before']['value']} → {event['after']['value']}"
             return [("restated ", "green"), (change, "bold"), f", version {event['official_version']}"]
         case "QualityIssueDetected":
-            held = f" as exception {event['issue_id']}: {event['reason']}"
+            failed = [c["detail"] for c in event["checks"] if not c["passed"]]
+            held = f" as exception {event['issue_id']}: {'; '.join(failed) or event['reason']}"
             return [("held for a second person", "yellow"), held]
         case _:
-            told = ", ".join(f"{k} {in_short(v)}" for k, v in event.items() if k != "type")
+            told = ", ".join(f"{k} {in_short(v)}" for k, v in event.items() if k != "type" and v is not None)
             return [event["type"], f": {told}" if told else ""]

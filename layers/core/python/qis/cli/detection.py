@@ -112,7 +112,9 @@ def _detect(
         from qis.cli import render
 
         render.line(console, (str(out), "bold"), f": {len(found)} findings in {reading.rows} rows")
-        render.table(console, ("findings", "kind"), ((n, k) for k, n in by_kind.items()), numbers="findings")
+        render.table(
+            console, ("findings", "kind"), ((n, k) for k, n in by_kind.items()), numbers=("findings",)
+        )
 
     session.emit(document, human)
     if reading.unreadable:

@@ -24,6 +24,11 @@ def failure(slug: str, title: str, detail: str, hint: str | None = None) -> Fail
     return Failure({"type": PREFIX + slug, "title": title, "detail": detail}, hint)
 
 
+def told(error: OSError) -> str:
+    """What cannot be used, and why, without the number of the error."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
 def refusal(error: QisError) -> Failure:
     """A refusal of the domain, met without the API between."""
     problem: dict[str, Any] = {"type": PREFIX + error.slug, "title": "The input breaks a rule"}

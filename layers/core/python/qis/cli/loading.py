@@ -12,6 +12,7 @@ import typer
 
 from qis.cli.rest import path
 from qis.cli.session import Session, command
+from qis.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,7 +83,13 @@ def _ingest(
     )
     claims = ClaimsFile(file, mapped, load)
     with ErrorsFile(file) as errors:
-        rows, done = transfer(session, claims, load, file.name, errors)
+        try:
+            rows, done = transfer(session, claims, load, file.name, errors)
+        except InvalidInput:
+            raise  # of the header: nothing was sent
+        except BaseException:  # Ctrl-C too
+            session.note(f"! cut off: what was sent stays, as load {load}; the whole file again is safe")
+            raise
         report = errors.write(rejections(session.api, load) if done.rejected else ())
     document = {
         "load": load,
@@ -224,6 +231,6 @@ def _receipts(
             for v in found["values"]
         )
         if found["values"]:
-            render.table(out, ("series", "snap", "status", "value", "version"), values, "value version")
+            render.table(out, ("series", "snap", "status", "value", "version"), values, ("value", "version"))
 
     session.emit(found, human)

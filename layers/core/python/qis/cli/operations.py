@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Dsn = Annotated[
     str | None,
     typer.Option(
-        "--dsn", metavar="DSN", help="PostgreSQL, as the schema's owner.  [default: that of the local twin]"
+        "--dsn",
+        metavar="DSN",
+        help="PostgreSQL, as the schema's owner.",
+        show_default="that of the local twin",
     ),
 ]
 BENCHMARKS = (
@@ -148,7 +151,7 @@ def _redrive(
         render.line(out, (queue, "bold"), f": {found.messages} messages, {found.records} records put back")
         if found.reasons:
             most_first = sorted(found.reasons.items(), key=lambda r: (-r[1], r[0]))
-            render.table(out, ("messages", "why"), ((n, why) for why, n in most_first), numbers="messages")
+            render.table(out, ("messages", "why"), ((n, why) for why, n in most_first), numbers=("messages",))
 
     session.emit(document, human)
     if found.left:
@@ -162,7 +165,9 @@ def _token(
     ],
     subject: Annotated[
         str | None,
-        typer.Option("--subject", metavar="S", help="Whom it names.  [default: the person at the terminal]"),
+        typer.Option(
+            "--subject", metavar="S", help="Whom it names.", show_default="the person at the terminal"
+        ),
     ] = None,
     ttl: Annotated[
         str, typer.Option("--ttl", metavar="PT1H", help="How long it is valid, an ISO 8601 duration.")
@@ -276,7 +281,9 @@ def _bench(
         render.line(out, (document["name"], "bold"))
         columns = ("metric", "value", "unit", "baseline", "baseline_value", "ratio", "n", "p50", "p95", "p99")
         rows = (tuple(result.get(c) for c in columns) for result in document["results"])
-        render.table(out, columns, rows, numbers="value baseline_value ratio n p50 p95 p99")
+        render.table(
+            out, columns, rows, numbers=("value", "baseline_value", "ratio", "n", "p50", "p95", "p99")
+        )
 
     session.emit(document, human)
 

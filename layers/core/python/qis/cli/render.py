@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -17,29 +17,58 @@ Row = Mapping[str, Any]
 OUTCOME_STYLE = {"used": "green", "waiting": "yellow"}
 
 
-def line(out: Console, *parts: str | tuple[str, str]) -> None:
+def line(out: Console, *parts: str | tuple[str, str] | Text) -> None:
     """One line of parts, each text or ``(text, style)``."""
     out.print(Text.assemble(*parts), soft_wrap=True)
 
 
-_COPIED = ("id", "item", "snap", "record", "group", "known since", "received", "outcome")
+_COPIED = ("id", "item", "snap", "record", "group", "recorded", "known since", "received", "outcome")
 """Columns of what people copy: never broken over lines."""
+_WORD = 16
+"""Characters of a longer word may be broken over lines."""
+_GAP = 2
+"""Characters between two columns."""
 
 
-def table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: str = "") -> None:
-    """A table; columns named in ``numbers`` (separated by spaces) are set to the right."""
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    right = numbers.split()
-    for column in columns:
-        shown.add_column(
-            column,
-            justify="right" if column in right else "left",
-            overflow="fold",
-            no_wrap=column in _COPIED,
-        )
-    for row in rows:
-        shown.add_row(*(_cell(value) for value in row))
+def table(
+    out: Console, columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()
+) -> None:
+    """A table; columns named in ``numbers`` are set to the right.
+
+    Numbers, what people copy and single words stay in one piece. Where the terminal has no room for that,
+    each row is a block of lines, one for each of its cells.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    whole = {*_COPIED, *numbers}
+    least = [
+        max(_least(text, name in whole) for text in (Text(name), *(row[i] for row in cells)))
+        for i, name in enumerate(columns)
+    ]
+    if sum(least) + _GAP * (len(columns) - 1) > out.width:
+        _blocks(out, columns, cells)
+        return
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
+    for name, width in zip(columns, least, strict=True):
+        side: JustifyMethod = "right" if name in numbers else "left"
+        shown.add_column(name, justify=side, overflow="fold", no_wrap=name in whole, min_width=width)
+    for row in cells:
+        shown.add_row(*row)
     out.print(shown)
+
+
+def _least(text: Text, whole: bool) -> int:
+    """Characters that a cell needs at least."""
+    if whole:
+        return text.cell_len
+    return max((min(len(word), _WORD) for word in text.plain.split()), default=0)
+
+
+def _blocks(out: Console, columns: Sequence[str], rows: Iterable[Sequence[Text]]) -> None:
+    longest = max(map(len, columns))
+    for row in rows:
+        out.print()
+        for name, text in zip(columns, row, strict=True):
+            line(out, (f"{name:>{longest}}  ", "bold"), text)
 
 
 def _cell(value: object) -> Text:
@@ -112,24 +141,24 @@ def scores(out: Console, found: Row) -> None:
     line(out, "  quality: ", told)
 
 
-def history(out: Console, values: Sequence[Row]) -> None:
-    """A range of official values."""
+def history(out: Console, series: str, values: Sequence[Row]) -> None:
+    """A range of official values of a series."""
+    line(out, (series, "bold"), *(f"  {unit}" for unit in sorted({unit_of(v) for v in values})))
     table(
         out,
-        ("snap", "value", "unit", "version", "sources", "quality", "known since"),
+        ("snap", "value", "version", "sources", "quality", "known since"),
         (
             (
                 v["snap"],
                 in_short(v["value"]),
-                unit_of(v),
                 v["version"],
-                ", ".join(v["sources"]),
+                len(v["sources"]),
                 v["quality"]["composite"],
                 seconds(v["recorded_from"]),
             )
             for v in values
         ),
-        numbers="value version quality",
+        numbers=("value", "version", "sources", "quality"),
     )
 
 
@@ -161,7 +190,7 @@ def story(out: Console, told: Row) -> None:
                 )
                 for c in told["claims"]
             ),
-            numbers="value",
+            numbers=("value",),
         )
     if told["decision"]:
         _decision(out, told["decision"])
@@ -181,19 +210,13 @@ def story(out: Console, told: Row) -> None:
                 )
                 for v in told["versions"]
             ),
-            numbers="version value",
+            numbers=("version", "value"),
         )
     if told["exceptions"]:
         _heading(out, "Exceptions")
-        table(
-            out,
-            ("item", "status", "kind", "proposed", "reason", "closed by"),
-            (
-                (e["item"], e["status"], e["kind"], in_short(e["proposed"]), e["reason"], e["closed_by"])
-                for e in told["exceptions"]
-            ),
-            numbers="proposed",
-        )
+        for e in told["exceptions"]:
+            by = f" by {e['closed_by']}" if e["closed_by"] else ""
+            _exception(out, e, f"  {e['status']}{by}")
 
 
 def _decision(out: Console, decision: Row) -> None:
@@ -220,7 +243,7 @@ def _decision(out: Console, decision: Row) -> None:
                 )
                 for c in decision["checks"]
             ),
-            numbers="measured threshold",
+            numbers=("measured", "threshold"),
         )
 
 
@@ -249,7 +272,7 @@ def _fields_of_record(out: Console, fields: Row) -> None:
                 )
                 for f in fields["told"]
             ),
-            numbers="value",
+            numbers=("value",),
         )
     if fields["untold"]:
         line(out, f"and {fields['untold']} more")
@@ -268,14 +291,13 @@ def _heading(out: Console, text: str) -> None:
 def exceptions(out: Console, items: Sequence[Row]) -> None:
     """The four-eyes queue, two lines each, so that identifiers stay in one piece on a narrow terminal."""
     for e in items:
-        proposed = "" if e["proposed"] is None else f"  proposes {in_short(e['proposed'])}"
-        line(
-            out,
-            (e["item"], "bold"),
-            (f"  {e['kind']}", "yellow"),
-            f"  {e['reference_data_id']} at {e['snap']}{proposed}",
-        )
-        line(out, f"    {e['reason']}", (f"  opened {seconds(e['opened_at'])}", "dim"))
+        _exception(out, e, f"  {e['reference_data_id']} at {e['snap']}")
+
+
+def _exception(out: Console, e: Row, which: str) -> None:
+    proposed = "" if e["proposed"] is None else f"  proposes {in_short(e['proposed'])}"
+    line(out, (e["item"], "bold"), (f"  {e['kind']}", "yellow"), which, proposed)
+    line(out, f"    {e['reason']}", (f"  opened {seconds(e['opened_at'])}", "dim"))
 
 
 def fields(out: Console, document: Row, indent: str = "  ") -> None:
@@ -284,6 +306,10 @@ def fields(out: Console, document: Row, indent: str = "  ") -> None:
         if isinstance(value, Mapping):
             line(out, f"{indent}{name}:")
             fields(out, value, indent + "  ")
+        elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+            for number, part in enumerate(value, start=1):
+                fields(out, {f"{name} {number}": part}, indent)
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            line(out, f"{indent}{name}: ", ("-" if shown is None else str(shown), "bold"))
+            shown = _cell(", ".join(map(str, value)) if isinstance(value, list) else value)
+            shown.stylize("bold")
+            line(out, f"{indent}{name}: ", shown)

@@ -40,7 +40,7 @@ def register(group: typer.Typer) -> None:
 def _effective(session: Session, series: Series, snap: SnapOption, as_of: AsOf = None) -> None:
     """The rules that apply to a series at a snap, and where each field comes from.
 
-    Example: qis rules effective FX.EUR.USD.ECB1415 --snap 2024-01-05
+    Example: qis rules effective FX.EUR.USD.ECB1415 --snap 2019-12-31
     """
     found = session.api.get(path("/api/v1/data/reference/{}/rules", series), snap=snap, asOf=as_of)
 
@@ -71,7 +71,7 @@ def _versions(session: Session, name: Name) -> None:
         rows = (
             (
                 v["version"],
-                v["recorded_at"],
+                render.seconds(v["recorded_at"]),
                 v["by"],
                 v["definition"].get("valid_from"),
                 v["definition"].get("valid_to"),
@@ -120,7 +120,7 @@ def _try(
 ) -> None:
     """What if: decide stored history again under a candidate, beside what is published. Changes nothing.
 
-    Example: qis rules try candidate.json --from 2024-01-01 --to 2025-01-01
+    Example: qis rules try candidate.json --from 2019-01-01 --to 2020-01-01
     """
     from qis.cli.catalogue import read_definitions
 
@@ -145,7 +145,7 @@ def _apply(
 
     What comes out differently is restated with the cause ``rules``. An interrupted run may be repeated.
 
-    Example: qis rules apply ecb-eur-usd --from 2024-01-01 --to 2025-01-01 --reason "wider tolerance"
+    Example: qis rules apply ecb-eur-usd --from 2019-01-01 --to 2020-01-01 --reason "wider tolerance"
     """
     if dry_run:
         _compared(session, name, {"from": first, "to": until, "series": series or []})
@@ -188,7 +188,7 @@ def _learn(
     A snap is decided on what was learned before it. Where the weights have changed enough, there is a
     candidate, in force from the end of the range: try it, and put it in force with ``rules change``.
 
-    Example: qis rules learn us-prices --from 2024-01-01 --to 2025-01-01 --out candidate.json
+    Example: qis rules learn us-prices --from 2019-01-01 --to 2020-01-01 --out candidate.json
     """
     import json
 
@@ -219,7 +219,7 @@ def _learn(
             )
             for s in told["sources"]
         )
-        render.table(console, ("source", "vote before", "after", "right", ""), rows, numbers="after")
+        render.table(console, ("source", "vote before", "after", "right", ""), rows, numbers=("after",))
         for group in told["copies"]["after"]:
             render.line(console, f"copies: {', '.join(group)}")
         if out is not None and found["candidate"] is not None:
@@ -249,7 +249,9 @@ def _report(out: Console, found: dict[str, Any]) -> None:
     report = found["report"]
     head = f"{report['values']} values of {found['series']} series under "
     render.line(out, head, (found["rules"], "bold"), ", beside what is published:")
-    render.table(out, ("outcome", "values"), ((k, n) for k, n in report["counts"].items()), numbers="values")
+    render.table(
+        out, ("outcome", "values"), ((k, n) for k, n in report["counts"].items()), numbers=("values",)
+    )
     coverage, moved = report["coverage"], report["bp"]
     render.line(out, f"coverage {coverage['published']} → {coverage['candidate']}")
     if moved["median"] is not None:

@@ -8,6 +8,7 @@ import typer
 
 from qis.cli.rest import path
 from qis.cli.session import Session, command
+from qis.cli.values import PANEL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +22,7 @@ Until = Annotated[str | None, typer.Option("--to", metavar="B", help="First snap
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "scores", rich_help_panel="Values")(_scores)
+    command(app, "scores", rich_help_panel=PANEL)(_scores)
 
 
 def _scores(
@@ -83,7 +84,7 @@ def _gaps(out: Console, gaps: dict[str, Any]) -> None:
             )
             for s in gaps["series"]
         ]
-        table(out, ("series", "missed", "of", "longest run", "days"), rows, "missed of")
+        table(out, ("series", "missed", "of", "longest run", "days"), rows, ("missed", "of"))
 
 
 def _sequences(out: Console, channels: list[dict[str, Any]]) -> None:
@@ -103,7 +104,7 @@ def _sequences(out: Console, channels: list[dict[str, Any]]) -> None:
     ]
     if rows:
         heads = ("channel", "received", "missing", "resets", "repeated", "numbers missing")
-        table(out, heads, rows, "received missing resets repeated")
+        table(out, heads, rows, heads[1:5])
 
 
 def _followed(out: Console, found: dict[str, Any]) -> None:
@@ -155,8 +156,7 @@ def _charted(out: Console, card: dict[str, Any]) -> None:
     rows = [_row(g["group"], g) for g in card["groups"]]
     # Fits 80 columns; "late s" is the 95th percentile of the latency in seconds.
     heads = ("group", "values", "accuracy", "", "coverage", "bias bp", "disp bp", "late s")
-    numbers = "values accuracy coverage"
-    render.table(out, heads, [*rows, _row("all", card["total"])], numbers)
+    render.table(out, heads, [*rows, _row("all", card["total"])], ("values", "accuracy", "coverage"))
     _gaps(out, card["gaps"])
     _sequences(out, card["sequences"])
     _followed(out, card)

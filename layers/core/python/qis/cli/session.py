@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property, wraps
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from qis.cli.failures import Failure, failure, refusal
+from qis.cli.failures import Failure, failure, refusal, told
 from qis.cli.rest import Api
 from qis.domain.errors import QisError
 
@@ -44,7 +45,9 @@ class Session:
     @property
     def chosen_by_option(self) -> str:
         """What a command line needs to reach the same twin: an option, where another one is the default."""
-        return "" if self.data_dir == default_data_dir().absolute() else f" --data-dir {self.data_dir}"
+        if self.data_dir == default_data_dir().absolute():
+            return ""
+        return f" --data-dir {shlex.quote(str(self.data_dir))}"
 
     # output --------------------------------------------------------------------------------------
 
@@ -139,7 +142,8 @@ class Session:
                 "not-running",
                 "No local twin is running",
                 f"nothing runs in {self.data_dir}",
-                "start it with `qis up`, or set QIS_URL and QIS_TOKEN for a remote system",
+                f"start it with `qis up{self.chosen_by_option}`,"
+                " or set QIS_URL and QIS_TOKEN for a remote system",
             )
         return found
 
@@ -191,11 +195,18 @@ DataDir = Annotated[
         metavar="DIR",
         envvar="QIS_DATA_DIR",
         show_envvar=True,
-        help="Where the local twin keeps its data.  [default: .twin in the project]",
+        help="Where the local twin keeps its data.",
+        show_default=".twin in the project",
     ),
 ]
 COMMON: Mapping[str, Any] = {"as_json": AsJson, "acting_as": As, "data_dir": DataDir}
 _DEFAULTS: Mapping[str, Any] = {"as_json": False, "acting_as": None, "data_dir": None}
+
+
+def _unwrapped(function: Callable[..., None]) -> str:
+    """What a function says of itself, each paragraph in one line: the terminal breaks it where it ends."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    return "\n\n".join(" ".join(p.split()) for p in paragraphs)
 
 
 def command(
@@ -203,8 +214,8 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a command: its first parameter is the ``Session``, the others are its own.
 
-    The options of ``COMMON`` are added, and what goes wrong is told in one way: a ``Failure`` or a refusal
-    of the domain ends with status 1.
+    The options of ``COMMON`` are added, and what goes wrong is told in one way: a ``Failure``, a refusal of
+    the domain, or a file that cannot be used, ends with status 1.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -224,11 +235,15 @@ def command(
                 session.fail(error)
             except QisError as error:
                 session.fail(refusal(error))
+            except OSError as error:
+                if error.filename is None:
+                    raise
+                session.fail(failure("unusable", "A file or directory cannot be used", told(error)))
 
         described: Any = run
         described.__signature__ = signature.replace(parameters=[*own, *shared])
         described.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
-        app.command(name, **settings)(described)
+        app.command(name, **{"help": _unwrapped(function), **settings})(described)
         return function
 
     return register

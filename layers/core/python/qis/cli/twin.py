@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qis.cli.failures import Failure, failure
+from qis.cli.failures import Failure, failure, told
 from qis.cli.rest import Api
 from qis.cli.session import Session, command, project_root
 
@@ -45,7 +46,7 @@ def _up(
     port: Annotated[
         int | None,
         typer.Option(
-            "--port", metavar="N", min=1, max=65535, help="Port of the API.  [default: the one before]"
+            "--port", metavar="N", min=1, max=65535, help="Port of the API.", show_default="the one before"
         ),
     ] = None,
     empty: Annotated[bool, typer.Option("--empty", help="Do not load the bundled data.")] = False,
@@ -64,11 +65,12 @@ def _up(
 
     found = twin_running(session.data_dir)
     if found is not None:
+        there = session.chosen_by_option
         raise failure(
             "already-running",
             "A local twin is running already",
             f"in {session.data_dir}, process {found['pid']}, API {found['api']}",
-            "`qis status` shows it, `qis down` stops it",
+            f"`qis status{there}` shows it, `qis down{there}` stops it",
         )
     summary = _start_detached(session, port, empty) if detach else None
     if summary is None:
@@ -104,7 +106,8 @@ def _run(session: Session, port: int | None, empty: bool) -> None:
     try:
         run(session.data_dir, port=port, on_ready=ready)
     except (AlreadyRunning, OSError, TimeoutError, RuntimeError) as error:
-        raise failure("not-started", "The local twin did not start", str(error)) from error
+        said = told(error) if isinstance(error, OSError) else str(error)
+        raise failure("not-started", "The local twin did not start", said) from error
     if failed:
         raise failed[0]
     session.note("stopped")
@@ -193,7 +196,7 @@ def _bundle() -> Path:
 
 
 def _examples(session: Session, pipeline: Pipeline, bundle: Path | None) -> dict[str, Any]:
-    """An open exception, and three commands to try."""
+    """An open exception with the command that explains it, and three commands to try."""
     names = (
         []
         if bundle is None
@@ -201,17 +204,20 @@ def _examples(session: Session, pipeline: Pipeline, bundle: Path | None) -> dict
     )
     newest = pipeline.latest(names)
     waiting = next(iter(session.api.get("/api/v1/exceptions", limit=1)["items"]), None)
+    there = session.chosen_by_option
+
+    def explain(where: Mapping[str, Any]) -> str:
+        return f"qis explain {where['reference_data_id']} --snap {where['snap']}{there}"
+
     commands = []
     if newest is not None:
         series, snap, value = newest
-        where = waiting or {"reference_data_id": series, "snap": snap}
-        there = session.chosen_by_option
         commands = [
             f"qis official {series} --snap {snap}{there}",
-            f"qis explain {where['reference_data_id']} --snap {where['snap']}{there}",
+            explain(waiting or {"reference_data_id": series, "snap": snap}),
             f'qis restate {series} --snap {snap} --value {_next_to(value)} --reason "late correction"{there}',
         ]
-    return {"exception": waiting, "commands": commands}
+    return {"exception": waiting and {**waiting, "explain": explain(waiting)}, "commands": commands}
 
 
 def _next_to(value: str) -> Decimal:
@@ -244,18 +250,14 @@ def _show(out: Console, summary: Mapping[str, Any]) -> None:
                 )
                 for f in summary["files"]
             ),
-            numbers="accepted rejected duplicate",
+            numbers=("rows read", "accepted", "rejected", "duplicate"),
         )
     line(out, "official values   ", (str(summary["official_values"]), "bold green"))
     line(out, "open exceptions   ", (str(summary["open_exceptions"]), "bold yellow"))
     if summary["exception"]:
         item = summary["exception"]
         line(out, f"  for example     {item['reference_data_id']} at {item['snap']}: {item['reason']}")
-        line(
-            out,
-            ("                  ", ""),
-            (f"qis explain {item['reference_data_id']} --snap {item['snap']}", "cyan"),
-        )
+        line(out, ("                  ", ""), (item["explain"], "cyan"))
     queues = summary["queues"]
     line(out, "in the queues     ", ", ".join(f"{q} {queues[q]}" for q in CONSUMERS))
     if queues.get(OPERATORS):
@@ -274,7 +276,9 @@ def _show(out: Console, summary: Mapping[str, Any]) -> None:
     line(out, "PostgreSQL        ", (f'psql "{summary["postgres"]}"', "bold"))
     if summary["commands"]:
         out.print()
-        line(out, "try next")
+        line(
+            out, "try next", "" if shutil.which("qis") else " (`source .venv/bin/activate` makes `qis` known)"
+        )
         for text in summary["commands"]:
             line(out, "  ", (text, "cyan"))
     line(

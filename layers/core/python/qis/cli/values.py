@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 def _official(session: Session, series: Series, snap: SnapOption, as_of: AsOf = None) -> None:
     """The official value of a series at a snap.
 
-    Example: qis official FX.EUR.USD.ECB1415 --snap 2024-01-05
+    Example: qis official FX.EUR.USD.ECB1415 --snap 2019-12-31
     """
     from qis.cli import render
 
@@ -71,7 +71,7 @@ def _history(
 ) -> None:
     """Official values over a range of snaps, all pages of it, on one state of knowledge.
 
-    Example: qis history FX.EUR.USD.ECB1415 --from 2020-01-01 --to 2025-01-01 --out eurusd.parquet
+    Example: qis history FX.EUR.USD.ECB1415 --from 2015-01-01 --to 2020-01-01 --out eurusd.parquet
     """
     if out_file is not None and out_file.suffix.lower() not in FORMATS:
         raise typer.BadParameter(
@@ -88,7 +88,7 @@ def _history(
     pages = (page["items"] for page in session.api.pages(where, **query))
     if out_file is None:
         values = [value for page in pages for value in page]
-        session.emit({"reference_data_id": series, "items": values}, lambda out: _show(out, values))
+        session.emit({"reference_data_id": series, "items": values}, lambda out: _show(out, series, values))
         return
     from qis.cli.export import write
 
@@ -97,17 +97,17 @@ def _history(
     session.emit(document, lambda out: out.print(f"{rows} values written to {out_file}", markup=False))
 
 
-def _show(out: Console, values: list[dict[str, Any]]) -> None:
+def _show(out: Console, series: str, values: list[dict[str, Any]]) -> None:
     from qis.cli import render
 
-    render.history(out, values)
+    render.history(out, series, values)
     render.line(out, (f"{len(values)} values", "dim"))
 
 
 def _explain(session: Session, series: Series, snap: SnapOption, as_of: AsOf = None) -> None:
     """Why a value is what it is: every claim, the checks, the decision, every version.
 
-    Example: qis explain FX.EUR.USD.ECB1415 --snap 2024-01-05
+    Example: qis explain FX.EUR.USD.ECB1415 --snap 2019-12-31
     """
     from qis.cli import render
 

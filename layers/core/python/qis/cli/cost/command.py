@@ -53,7 +53,7 @@ def _cost(
         columns = ("service", "what", "quantity", "unit", "usd", "choice")
         lines = [*document["idle"], *document["traffic"]]
         rows = (tuple("unknown" if line[c] is None else line[c] for c in columns) for line in lines)
-        render.table(out, columns, rows, numbers="quantity usd")
+        render.table(out, columns, rows, numbers=("quantity", "usd"))
         render.line(out, "before traffic  ", (f"${document['idle_usd']}", "bold"))
         if rate or queries or listeners:
             render.line(out, "with traffic    ", (f"${document['total_usd']}", "bold"))
@@ -74,7 +74,7 @@ def _against_budget(out: Console, document: dict[str, Any]) -> None:
         render.line(out, f"budget ${document['budget_usd']}: ", ("met before traffic", "green"))
         return
     render.line(out, f"budget ${document['budget_usd']}: ", (f"exceeded by ${excess}", "bold red"))
-    render.table(out, ("setting", "usd"), [tuple(c.values()) for c in document["choices"]], numbers="usd")
+    render.table(out, ("setting", "usd"), [tuple(c.values()) for c in document["choices"]], numbers=("usd",))
 
 
 def _document(found: model.Estimate, rate: float, queries: float) -> dict[str, Any]:
