@@ -46,6 +46,7 @@ def test_held_values_of_one_vendor_are_one_issue_with_their_evidence(world: Worl
     found = issue(world)
     assert (found["kind"], found["scope"]) == ("spike", "source/vendor-a")
     assert (found["status"], found["severity"], found["open"], found["series"]) == ("detected", "high", 3, 1)
+    assert found["opened_at"].endswith("Z")
     assert world.get(ONE, found["issue"]).json == found
     first = reading(f"{ONE}/items", found["issue"], limit="2")
     page = world.call(first).json
@@ -96,7 +97,7 @@ def test_snooze_and_what_is_refused(world: World) -> None:
     until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     reply = world.send("POST", f"{ONE}/snooze", {"until": until, "reason": "later"}, issue=id_)
     assert reply.json["events"][0]["status"] == "snoozed"
-    assert issue(world, "snoozed")["snoozed_until"] == until
+    assert issue(world, "snoozed")["snoozed_until"] == until.replace("+00:00", "Z")
     assert world.get(ISSUES, status="detected").json["items"] == []
     assert watched(world, timedelta(minutes=30)) == 0
     assert watched(world, timedelta(minutes=61)) == 1

@@ -116,6 +116,8 @@ def test_an_unchanged_value_is_answered_with_304_and_no_body(world: World) -> No
         ({"snap": "2026-01-05T13:15:00"}, "snap", "aware-time"),
         ({"snap": "2026-01-05T13:16:00Z"}, "snap", "snap-time"),
         ({"snap": "yesterday"}, "snap", "iso-8601"),
+        ({"snap": "2026-01-05T14:15:00.5 01:00"}, "snap", "offset"),
+        ({"snap": "2026-01-05", "asOf": "2026-01-05T14:15 0100"}, "asOf", "offset"),
         ({}, "snap", "required"),
         ({"snap": "2026-01-05", "asOf": "2199-01-01T00:00:00Z"}, "asOf", "as-of-future"),
         ({"snap": "2026-01-05", "asOf": "2026-01-01"}, "asOf", "iso-8601"),
@@ -187,6 +189,16 @@ def test_a_held_value_names_its_exception_and_is_out_once_approved(world: World)
     assert (one["status"], one["closed_by"]) == ("approved", "bob")
     again = world.send("POST", "/api/v1/exceptions/{item}/reject", {"reason": "no"}, subject="bob", item=item)
     assert again.status == 409
+
+
+def test_a_restatement_that_is_held_says_what_it_was_measured_against(world: World) -> None:
+    world.claim("2026-01-05", "1.03")
+    world.claim("2026-01-06", "1.04")
+    body = {"snap": "2026-01-06", "value": "9.9", "reason": "typo"}
+    held = world.send("POST", f"{BASE}/restate", body, id=SERIES)
+    assert held.status == 200, held.text
+    (event,) = held.json["events"]
+    assert [c["check"] for c in event["checks"] if not c["passed"]] == ["spike"]
 
 
 def history_of(world: World, days: int) -> list[str]:

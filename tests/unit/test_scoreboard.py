@@ -306,8 +306,9 @@ def test_what_is_not_registered_is_refused() -> None:
             queries.scores(scope, name, snap(0), snap(1))
     with pytest.raises(InvalidInput, match="choice"):
         queries.scores("desk", "x", snap(0), snap(1))
-    with pytest.raises(InvalidInput, match="window-size"):
+    with pytest.raises(InvalidInput, match="window-size") as refusal:
         queries.scores("series", EUR, snap(0), snap(400))
+    assert refusal.value.violations[0].value == f"{snap(0).text}/{snap(400).text}"
 
 
 def test_while_another_follows_nothing_is_done() -> None:

@@ -22,6 +22,8 @@ MAX_BODY = 10 * 1024 * 1024
 MAX_DEPTH = 16
 
 _CORRELATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,127}", re.ASCII)
+_LOST_PLUS = re.compile(r"T[0-9:.]+ [0-9]{2}:?[0-9]{2}$", re.ASCII)
+"""A time whose offset was written with a bare plus, which a query string reads as a space."""
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -140,6 +142,11 @@ def query_of(event: Mapping[str, Any], operation: Operation) -> dict[str, str]:
         Violation(k, shown(", ".join(v)), "single", "is given more than once")
         for k, v in many.items()
         if k in operation.query and len(v) != 1
+    ]
+    broken += [
+        Violation(k, shown(v[0]), "offset", "has a space before its offset; in an address + is written %2B")
+        for k, v in many.items()
+        if k in operation.query and len(v) == 1 and _LOST_PLUS.search(v[0])
     ]
     broken += [
         Violation(k, "", "required", "is required")

@@ -212,5 +212,15 @@ def _answer(reference_data_id: str, snap: Snap, events: Sequence[NewEvent]) -> d
 
 
 def _shown(event: NewEvent) -> dict[str, Any]:
-    keys = ("value", "official_version", "before", "after", "reason", "issue_id", "status", "proposed")
+    keys = (
+        "value",
+        "official_version",
+        "before",
+        "after",
+        "reason",
+        "issue_id",
+        "status",
+        "proposed",
+        "checks",
+    )
     return {"type": event.type, **{k: event.data[k] for k in keys if k in event.data}}

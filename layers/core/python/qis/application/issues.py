@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -67,8 +67,20 @@ class IssueEntry:
     def as_json(self) -> dict[str, Any]:
         kind, _, scope = self.group.partition("|")
         state = {k: v for k, v in self.state.items() if k != "due_at"}
-        changed = self.changed_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        return {"issue": str(self.issue), "kind": kind, "scope": scope, **state, "changed_at": changed}
+        moments = {
+            name: Snap.of(datetime.fromisoformat(state[name])).text
+            for name in ("opened_at", "snoozed_until")
+            if state.get(name) is not None
+        }
+        changed = Snap.of(self.changed_at).text
+        return {
+            "issue": str(self.issue),
+            "kind": kind,
+            "scope": scope,
+            **state,
+            **moments,
+            "changed_at": changed,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -369,9 +369,8 @@ class Queries:
         meaning = self._meaning(reference_data_id)
         rows = self._reads.scores(reference_data_id, *span, MAX_WINDOW_VALUES + 1)
         if len(rows) > MAX_WINDOW_VALUES:
-            raise refuse(
-                "timeWindow", "", "window-size", f"holds more than {MAX_WINDOW_VALUES} values; ask for less"
-            )
+            said = f"holds more than {MAX_WINDOW_VALUES} values; ask for less"
+            raise refuse("timeWindow", f"{span[0].text}/{span[1].text}", "window-size", said)
         expected = expected_values(meaning.semantics, span[0], min(span[1], Snap.of(self._clock())))
         scores, count = window_scores(rows, len(rows), expected)
         empty = count == 0 and not expected

@@ -288,7 +288,8 @@ class ScoreQueries:
             NotFound: there is no such series, source or asset class.
         """
         if until.ns - first.ns > LONGEST_WINDOW.total_seconds() * 1e9:
-            raise refuse("timeWindow", "", "window-size", f"is longer than {LONGEST_WINDOW.days} days")
+            said = f"is longer than {LONGEST_WINDOW.days} days"
+            raise refuse("timeWindow", f"{first.text}/{until.text}", "window-size", said)
         low, high = first.ns - first.ns % HOUR, until.ns + -until.ns % HOUR
         place = self._place(scope, name, high)
         # Asked before the sums: they hold at least what is told of them.

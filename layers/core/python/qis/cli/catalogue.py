@@ -140,10 +140,8 @@ def _lister(kind: Kind) -> Callable[..., None]:
                 (e["name"], *(_plain(e["definition"].get(f)) for f in kind.shown), e["version"])
                 for e in items
             )
-            heads = tuple("title" if f == "name" else f for f in kind.shown)
-            render.table(
-                out, ("id", *heads, "version"), rows, numbers=("version", "tolerance", "min_sources")
-            )
+            heads = tuple("title" if f == "name" else f.replace("_", " ") for f in kind.shown)
+            render.table(out, ("id", *heads, "version"), rows, numbers=("version", "tolerance"))
 
         session.emit({"items": items}, human)
 

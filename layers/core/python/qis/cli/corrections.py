@@ -132,9 +132,13 @@ def _sentence(event: Mapping[str, Any]) -> list[str | tuple[str, str]]:
             change = f"{event['before']['value']} → {event['after']['value']}"
             return [("restated ", "green"), (change, "bold"), f", version {event['official_version']}"]
         case "QualityIssueDetected":
-            failed = [c["detail"] for c in event["checks"] if not c["passed"]]
+            failed = [c["detail"] for c in event.get("checks", ()) if not c["passed"]]
             held = f" as exception {event['issue_id']}: {'; '.join(failed) or event['reason']}"
             return [("held for a second person", "yellow"), held]
         case _:
-            told = ", ".join(f"{k} {in_short(v)}" for k, v in event.items() if k != "type" and v is not None)
+            told = ", ".join(
+                f"{k} {in_short(v)}"
+                for k, v in event.items()
+                if k not in ("type", "checks") and v is not None
+            )
             return [event["type"], f": {told}" if told else ""]

@@ -28,6 +28,8 @@ _WORD = 16
 """Characters of a longer word may be broken over lines."""
 _GAP = 2
 """Characters between two columns."""
+_EDGES = 2
+"""Characters before the first and after the last."""
 
 
 def table(
@@ -44,7 +46,7 @@ def table(
         max(_least(text, name in whole) for text in (Text(name), *(row[i] for row in cells)))
         for i, name in enumerate(columns)
     ]
-    if sum(least) + _GAP * (len(columns) - 1) > out.width:
+    if _EDGES + sum(least) + _GAP * (len(columns) - 1) > out.width:
         _blocks(out, columns, cells)
         return
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
