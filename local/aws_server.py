@@ -5,12 +5,17 @@ when records expire the iterators, which are plain indexes, skip as many unread 
 function, replaced here; a test holds the replacement against the installed version. The bus keeps each event
 that it was ever given in a list that nothing reads: not here. Where policies decide, a batch of messages is
 asked for as an action of its own, which AWS does not have: here, too, it is the action on one message.
+Records of streams are kept in files, see ``local.aws_records``.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
+
+from local.aws_records import RecordFiles
 
 ARRIVAL = "ApproximateArrivalTimestamp"
 ALLOWED_AS = {
@@ -20,14 +25,28 @@ ALLOWED_AS = {
 
 
 def install() -> None:
-    """Replace how the streams forget old records and old iterators, how the bus remembers events, and what
-    batches of messages are allowed as."""
+    """Replace how the streams keep and forget records and forget iterators, how the bus remembers events, and
+    what batches of messages are allowed as."""
     from ministack.core import iam_actions  # type: ignore[import-untyped]  # ships no types
     from ministack.services import eventbridge, kinesis  # type: ignore[import-untyped]  # ships no types
 
+    _install_streams(kinesis, RecordFiles(Path(os.environ["STATE_DIR"]) / "records"))
+    named = iam_actions.extract_iam_action
+
+    def action(*request: Any) -> str | None:
+        found: str | None = named(*request)
+        return found and ALLOWED_AS.get(found, found)
+
+    iam_actions.extract_iam_action = action
+    eventbridge._events_log_list = list
+
+
+def _install_streams(kinesis: Any, files: RecordFiles) -> None:
     iterators: dict[Any, dict[str, Any]] = kinesis._shard_iterators._data
+    delete = kinesis._delete_stream
 
     def expire_records(stream: dict[str, Any]) -> None:
+        files.keep(stream)  # here, because this comes before every use of the records
         cutoff = time.time() - stream["RetentionPeriodHours"] * 3600
         for shard_id, shard in stream["shards"].items():
             records = shard["records"]
@@ -46,16 +65,13 @@ def install() -> None:
                 break
             del iterators[token]
 
-    named = iam_actions.extract_iam_action
+    def delete_stream(request: dict[str, Any]) -> Any:
+        files.forget(kinesis._resolve_stream(request)[1])
+        return delete(request)
 
-    def action(*request: Any) -> str | None:
-        found: str | None = named(*request)
-        return found and ALLOWED_AS.get(found, found)
-
-    iam_actions.extract_iam_action = action
     kinesis._expire_records = expire_records
     kinesis._expire_iterators = expire_iterators
-    eventbridge._events_log_list = list
+    kinesis._delete_stream = delete_stream
 
 
 if __name__ == "__main__":

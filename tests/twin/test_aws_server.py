@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ STREAM, SHARD = "stream", "shardId-000000000000"
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is replaced, for one test."""
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
     from ministack.core import iam_actions  # type: ignore[import-untyped]  # ships no types
     from ministack.services import (  # type: ignore[import-untyped]  # ships no types
         eventbridge,
@@ -26,6 +28,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (kinesis, "_expire_records"),
         (kinesis, "_expire_iterators"),
+        (kinesis, "_delete_stream"),
         (eventbridge, "_events_log_list"),
         (iam_actions, "extract_iam_action"),
     ):
@@ -82,6 +85,59 @@ def test_a_reader_at_the_end_sees_what_comes_after_all_have_expired(kinesis: Any
     assert count == 0
     _put(kinesis, 3)
     assert _read(kinesis, iterator)[0] == 3
+
+
+def _killed(kinesis: Any, state: Any = None) -> None:
+    """What is in memory is gone, and the next server begins with what was saved."""
+    kinesis.reset()
+    if state is not None:
+        kinesis.load_persisted_state(state)
+    else:
+        kinesis._create_stream({"StreamName": STREAM, "ShardCount": 1})
+
+
+def _sequences(kinesis: Any) -> list[str]:
+    answer = json.loads(kinesis._get_records({"ShardIterator": _open(kinesis), "Limit": 100})[2])
+    return [record["SequenceNumber"] for record in answer["Records"]]
+
+
+def test_what_was_put_outlives_a_killed_server_in_its_place(kinesis: Any, tmp_path: Path) -> None:
+    _put(kinesis, 3)
+    before = _sequences(kinesis)
+    (file,) = (tmp_path / "records").iterdir()
+    with file.open("a") as torn:
+        torn.write('{"SequenceNumber": "9')  # it was killed in the middle of the next, which was not answered
+    _killed(kinesis)
+    assert _sequences(kinesis) == before
+    _put(kinesis, 1)
+    _killed(kinesis)
+    assert _sequences(kinesis)[:3] == before
+    assert len(_sequences(kinesis)) == 4
+
+
+def test_what_was_saved_and_what_came_after_it_are_put_together(kinesis: Any) -> None:
+    _put(kinesis, 3)
+    state = kinesis.get_state()
+    _put(kinesis, 2)
+    before = _sequences(kinesis)
+    _killed(kinesis, state)
+    assert _sequences(kinesis) == before
+
+
+def test_what_expired_does_not_come_back(kinesis: Any) -> None:
+    _put(kinesis, 3)
+    _age(kinesis, 2)
+    kept = _sequences(kinesis)
+    _killed(kinesis, kinesis.get_state())
+    assert _sequences(kinesis) == kept
+    assert len(kept) == 1
+
+
+def test_a_stream_of_the_same_name_begins_empty(kinesis: Any) -> None:
+    _put(kinesis, 3)
+    kinesis._delete_stream({"StreamName": STREAM})
+    kinesis._create_stream({"StreamName": STREAM, "ShardCount": 1})
+    assert _sequences(kinesis) == []
 
 
 def test_old_iterators_are_forgotten_and_young_ones_kept(kinesis: Any) -> None:

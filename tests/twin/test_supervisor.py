@@ -348,6 +348,16 @@ def test_the_aws_apis_killed_come_back_with_their_objects_and_records_flow(twin:
     assert twin.client("s3").get_object(Bucket="qis-local-raw", Key="k")["Body"].read() == b"kept"
 
 
+def test_records_that_nobody_had_read_outlive_the_aws_apis(twin: SmallTwin) -> None:
+    twin.put({"number": 300, "wait": "held"})
+    until(lambda: list(twin.folder.glob("held.*")), "the record at work")
+    twin.put({"number": 301}, {"number": 302})
+    _replaced(twin, "aws")
+    (twin.folder / "held").touch()
+    until(lambda: 302 in twin.collected(), "what was put before the end")
+    assert list(dict.fromkeys(twin.collected())) == [300, 301, 302]
+
+
 def test_a_second_twin_on_the_same_data_is_refused(twin: SmallTwin) -> None:
     with pytest.raises(AlreadyRunning, match="already runs"):
         run(twin.data)
