@@ -160,15 +160,18 @@ class PostgresServer(Server):
         self._remembered.unlink(missing_ok=True)
 
     def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run(
+        done = subprocess.run(
             [str(self._binaries / program), *arguments],
-            check=True,
             capture_output=True,
+            check=False,
+            text=True,
             user=self._user,
             group=self._user,
             extra_groups=None if self._user is None else [],
             cwd=self._home,
         )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stderr.strip()[-500:]}")
 
 
 def _reachable(data_dir: Path, user: int | None) -> Path:

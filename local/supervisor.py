@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -23,7 +24,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from local import identity, resources, template
 from local.alarms import MINUTE, AlarmWatch, announce
-from local.aws import ACCOUNT, AwsServer
+from local.aws import ACCOUNT, REGION, AwsServer
 from local.gateway import STAGE, Gateway, application
 from local.kinesis import AwsCalls, AwsRefusal
 from local.poller import Checkpoints, ShardPoller
@@ -45,6 +46,9 @@ DEFAULT_DATA_DIR = ROOT / ".twin"
 PREFERRED_PORT = 8480
 POLL_INTERVAL = 0.1
 DRAIN_SECONDS = 10.0
+DISK_FLOOR = 300_000_000
+"""Bytes of disk without which it does not start: the bundled data takes about as much, and PostgreSQL stops
+where it can write no more."""
 WATCH_EVERY = 0.1
 KEEP_ALIVE = 310
 """Seconds for which an idle connection is kept, as API Gateway does: who pauses for a moment and asks again
@@ -92,11 +96,15 @@ def run(
     Raises:
         AlreadyRunning: a twin runs on this directory.
         OSError: the given port is taken.
-        RuntimeError, TimeoutError: a part does not start.
+        RuntimeError, TimeoutError: a part does not start, or the disk is nearly full.
         local.template.TemplateError: the template asks for what is not emulated.
     """
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(data_dir).free
+    if free < DISK_FLOOR:
+        left, least = free // 1_000_000, DISK_FLOOR // 1_000_000
+        raise RuntimeError(f"{data_dir} has {left} MB of disk left, less than {least} MB")
     with _only_one(data_dir), _logging(data_dir / "logs" / "supervisor.log"):
         (data_dir / STATE_FILE).unlink(missing_ok=True)
         asyncio.run(_Twin(data_dir, port, interval, minute, template_file, code).run(on_ready))
@@ -368,6 +376,7 @@ class _Twin:
             "api": f"http://127.0.0.1:{self._port}",
             "push": f"ws://127.0.0.1:{self._port}/{wiring.push_stage}" if wiring.push_stage else None,
             "aws": self._aws.url,
+            "region": REGION,
             "postgres": self._postgres.dsn_of(next(iter(_databases(wiring)), "postgres")),
             "valkey": self._valkey.url,
             "kafka": None,

@@ -80,12 +80,17 @@ def test_parquet_is_written_and_read(run_cli: RunCli, claims: Path, tmp_path: Pa
 
 def test_rows_that_cannot_be_used_are_told_of(run_cli: RunCli, tmp_path: Path) -> None:
     file = tmp_path / "claims.csv"
-    file.write_text(f"{HEADER}\n2020-01-01,A,a,1.5\n2020-01-01,A,b,NaN\n2020-01-01,A\n2020-01-01,A,c,1.5\n")
+    told = ("2020-01-01,A,a,1.5", "2020-01-01,A,b,NaN", "2020-01-01,A", "2020-01-01,A,c,1.5")
+    told += ("2020-01-02T12:00:00,A,c,1.5", ",A,c,1.5", "2019-01-01,A,c,2.5")
+    file.write_text("\n".join((HEADER, *told, "")))
     ran = run_cli("fuse", str(file), "--out", str(tmp_path / "out.csv"), "--json")
     assert ran.status == 0
-    assert ran.document["unreadable"] == 2
+    assert ran.document["unreadable"] == 4
     assert "row 2 cannot be used: value" in ran.err
-    assert decisions(tmp_path / "out.csv")[0]["sources_used"] == "a|c"
+    assert "cannot be used: snap: has no UTC offset" in ran.err
+    assert "cannot be used: snap: is required" in ran.err
+    out = decisions(tmp_path / "out.csv")
+    assert [(r["snap"], r["sources_used"]) for r in out] == [("2019-01-01", "c"), ("2020-01-01", "a|c")]
 
 
 def test_a_negative_volume_is_refused(run_cli: RunCli, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_batch_that_a_function_failed_on_is_read_from_its_stream_again(parts: 
         "streamArn": f"arn:aws:kinesis:us-east-1:000000000000:stream/{parts.stream}",
     }
     context = {
-        "functionArn": "arn:aws:lambda:us-east-1:000000000000:function:qis-local-ingest",
+        "functionArn": "arn:aws:lambda:us-east-1:000000000000:function:qis-local-ingest:live",
         "condition": "RetryAttemptsExhausted",
     }
     parts.letter({"requestContext": context, "KinesisBatchInfo": batch})
@@ -131,6 +131,25 @@ def test_a_batch_that_a_function_failed_on_is_read_from_its_stream_again(parts: 
     assert (found.messages, found.records, found.left) == (2, 3, 1)
     assert found.reasons["RetryAttemptsExhausted in qis-local-ingest"] == 2
     assert parts.records()[5:] == [("X1", b"1"), ("X2", b"2"), ("X3", b"3")]
+    assert parts.waiting() == 1
+
+
+def test_a_tick_that_a_function_failed_on_is_made_good_by_the_next_one(parts: Parts) -> None:
+    context = {
+        "functionArn": "arn:aws:lambda:us-east-1:000000000000:function:qis-local-relay:$LATEST",
+        "condition": "RetriesExhausted",
+    }
+    body = {
+        "requestContext": context,
+        "requestPayload": {"detail-type": "Scheduled Event", "detail": {}},
+        "responsePayload": {"errorMessage": "Task timed out after 120.00 seconds"},
+    }
+    parts.letter(body)
+    parts.letter({**body, "requestPayload": {"detail-type": "of somebody else"}})
+    found = parts.run()
+    assert (found.messages, found.records, found.left) == (2, 0, 1)
+    assert found.reasons["RetriesExhausted in qis-local-relay: Task timed out after 120.00 seconds"] == 2
+    assert parts.records() == []
     assert parts.waiting() == 1
 
 

@@ -48,6 +48,15 @@ class TestRunning:
             done = run_cli("up", "--data-dir", str(file), "--json", *how)
             assert (done.status, done.document["detail"]) == (1, f"{file}: File exists")
 
+    def test_a_disk_that_is_nearly_full(
+        self, here: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("local.supervisor.DISK_FLOOR", 10**18)
+        done = run_cli("up", "--json")
+        assert done.status == 1
+        assert done.document["detail"].endswith("MB of disk left, less than 1000000000000 MB")
+        assert run_cli("status", "--json").document["running"] is False
+
     def test_hints_name_the_directory_that_is_not_the_usual_one(self, tmp_path: Path) -> None:
         where = tmp_path / "a b"
         assert Session(False, None, where, {}).chosen_by_option == f" --data-dir '{where}'"
@@ -219,7 +228,7 @@ def test_a_claim_s_way_by_commands_alone(qis: Qis, tmp_path: Path) -> None:
     assert letters["reasons"] == {"value: finite": 2}
     assert qis("migrate") == {"applied": []}
     status = qis("status")
-    keys = ("api", "console", "aws", "postgres", "valkey", "kafka", "streams", "bus", "buckets")
+    keys = ("api", "console", "aws", "region", "postgres", "valkey", "kafka", "streams", "bus", "buckets")
     assert status["ready"] is True
     assert set(keys) <= status.keys()
     assert qis("down")["stopped"] is True

@@ -31,6 +31,15 @@ def _setting(connection: psycopg.Connection, name: str) -> str:
     return str(row[0])
 
 
+def test_what_hinders_a_first_start_is_said(parts_dir: Path, request: pytest.FixtureRequest) -> None:
+    server = PostgresServer(parts_dir / request.node.name)
+    cluster = parts_dir / request.node.name / "postgres" / "cluster"
+    cluster.mkdir()
+    (cluster / "of-somebody-else").touch()
+    with pytest.raises(RuntimeError, match=r"initdb failed: .*not empty"):
+        server.start()
+
+
 def test_it_writes_through_and_listens_on_loopback_only(server: PostgresServer) -> None:
     with psycopg.connect(server.dsn) as connection:
         assert _setting(connection, "fsync") == "on"

@@ -34,9 +34,9 @@ PARQUET_BATCH = 10_000
 _GZIP = b"\x1f\x8b"
 
 
-def instant(text: str) -> int:
-    """Nanoseconds of a snap; a date is its first moment in UTC."""
-    return parse_instant(f"{text}T00:00:00Z" if len(text) == 10 else text, "snap").ns
+def instant(text: str, field: str = "snap") -> int:
+    """Nanoseconds of a time; a date is its first moment in UTC."""
+    return parse_instant(f"{text}T00:00:00Z" if len(text) == 10 else text, field).ns
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from qis.domain.errors import InvalidInput, refuse
 from qis.domain.numbers import decimal_text, parse_decimal
 
 T = TypeVar("T")
+U = TypeVar("U")
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 NEEDED = ("snap", "reference_data_id", "source", "value")
@@ -65,9 +66,10 @@ class _Coded(NamedTuple):
     def text(self, row: int) -> str:
         return self.texts[self.codes[row]] if self.codes[row] >= 0 else ""
 
-    def parsed(self, parse: Callable[[str], T], instead: T) -> tuple[list[T], Flags]:
+    def parsed(self, parse: Callable[[str], T], instead: U) -> tuple[list[T | U], Flags]:
         """Of each text what it says, and of each row whether it cannot be read."""
-        found, bad = [], []
+        found: list[T | U] = []
+        bad = []
         for text in self.texts:
             try:
                 found.append(parse(text))
@@ -82,7 +84,7 @@ def read_claims(file: Path, plan: Plan) -> Claims:
     """All claims of a file.
 
     Raises:
-        InvalidInput: the plan is for an attribute that the file lacks, or a snap is none.
+        InvalidInput: the plan is for an attribute that the file lacks.
         Failure: it cannot be read, or lacks a column.
     """
     unusable = _Unusable()
@@ -94,25 +96,23 @@ def read_claims(file: Path, plan: Plan) -> Claims:
     nothing = _Coded(np.full(rows, -1), [])
     columns = {n: _coded(table[n]) if n in table.column_names else nothing for n in TAKEN}
     del table
-    if (columns["snap"].codes < 0).any():
-        raise refuse("snap", "", "required", "is required in every row")
-    moments = [instant(text) for text in columns["snap"].texts]
+    moments, no_snap = columns["snap"].parsed(instant, None)
     kinds = kinds_of(columns["reference_data_id"].texts)
     plan.check_attributes({*columns["attribute"].texts, *kinds.values()} - {""})
     numbers, no_number = columns["value"].parsed(_value, Decimal(0))
     volumes, no_volume = columns["volume"].parsed(parse_volume, Decimal(0))
     received, no_instant = columns["received_at"].parsed(instant, 0)
-    bad = no_number | no_volume | no_instant
+    bad = no_snap | no_number | no_volume | no_instant
     for name in NEEDED:
         bad |= columns[name].codes < 0
     for row in np.flatnonzero(bad).tolist():
         unusable.add(row + 1, _why({n: c.text(row) for n, c in columns.items()}))
     good = np.flatnonzero(~bad)
-    snaps = sorted(set(moments))
+    snaps = sorted({at for at in moments if at is not None})
     place = {at: i for i, at in enumerate(snaps)}
     series, of_series = _series(columns, good, kinds)
     read = Rows(
-        np.array([place[at] for at in moments], np.int64)[columns["snap"].codes[good]],
+        np.array([-1 if at is None else place[at] for at in moments], np.int64)[columns["snap"].codes[good]],
         of_series,
         columns["source"].codes[good],
         columns["value"].codes[good],
@@ -120,7 +120,8 @@ def read_claims(file: Path, plan: Plan) -> Claims:
         np.array([*received, 0], np.int64)[columns["received_at"].codes[good]],
     )
     said = arranged(read, snaps, series, columns["source"].texts, numbers, [None, *volumes], plan)
-    texts = dict(sorted(zip(moments, columns["snap"].texts, strict=True), reverse=True))
+    dated = zip(moments, columns["snap"].texts, strict=True)
+    texts = dict(sorted(((at, text) for at, text in dated if at is not None), reverse=True))
     return Claims(said, [texts[at] for at in snaps], rows, unusable.count, unusable.examples)
 
 
@@ -145,13 +146,14 @@ def _value(text: str) -> Decimal:
 def _why(row: Mapping[str, str]) -> str:
     """Why a row cannot be used."""
     try:
-        for name in ("reference_data_id", "source"):
+        for name in NEEDED:
             if not row[name]:
                 raise refuse(name, "", "required", "is required")
+        instant(row["snap"])
         _value(row["value"])
         if row["volume"]:
             parse_volume(row["volume"])
-        instant(row["received_at"])
+        instant(row["received_at"], "received_at")
     except InvalidInput as refusal:
         return str(refusal)
     raise AssertionError(f"can be used: {row}")

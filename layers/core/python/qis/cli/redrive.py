@@ -1,7 +1,8 @@
 """Putting dead-lettered records back where they came from.
 
-Three shapes lie in the queues: a rejected record with its reason (ours), the place in a stream of records
-that a function failed on (Lambda's on-failure record), and an event that a target of the bus did not take.
+Four shapes lie in the queues: a rejected record with its reason (ours), the place in a stream of records
+that a function failed on (Lambda's on-failure record), an event that a target of the bus did not take, and a
+tick of a schedule that a function failed on, which needs no putting back: the next one does its work.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ REDRIVE = "redrive:"
 HELD = 120
 """Seconds for which a message is ours once received."""
 INGEST_DLQ = "ingest-dlq"
+SCHEDULED = "Scheduled Event"
 
 
 class Unplaceable(Exception):
@@ -145,6 +147,8 @@ class Redrive:
             payload = _payload(body["payload"])
             StreamSender(self._kinesis, self._stream).put([(REDRIVE + str(body["record_id"]), payload)])
             return 1
+        if body.get("requestPayload", {}).get("detail-type") == SCHEDULED:
+            return 0
         target = _attribute(message, "TARGET_ARN")
         if target.startswith("arn:") and target.split(":")[2] == "sqs":
             url = self._sqs.get_queue_url(QueueName=target.rpartition(":")[2])["QueueUrl"]
@@ -219,14 +223,21 @@ def _reason(message: MessageTypeDef) -> str:
         body = _body(message)
     except Unplaceable as why:
         return str(why)
-    if "KinesisBatchInfo" in body:
-        context = body.get("requestContext", {})
-        function = str(context.get("functionArn", "")).rpartition(":")[2]
-        return f"{context.get('condition', 'failed')} in {function}"
+    if "requestContext" in body:
+        context = body["requestContext"]
+        said = body.get("responsePayload") or {}
+        error = f": {said['errorMessage']}" if "errorMessage" in said else ""
+        return f"{context.get('condition', 'failed')} in {_function(context)}{error}"
     rules = [f"{v.get('field')}: {v.get('rule')}" for v in body.get("violations") or []]
     if rules:
         return ", ".join(rules)
     return _attribute(message, "ERROR_CODE") or str(body.get("reason") or "no reason given")
+
+
+def _function(context: Mapping[str, Any]) -> str:
+    """Name of the function that failed; its ARN may end in a version or an alias."""
+    parts = str(context.get("functionArn", "")).split(":")
+    return parts[6] if len(parts) > 6 else "a function"
 
 
 def _attribute(message: MessageTypeDef, name: str) -> str:

@@ -372,6 +372,7 @@ def _show_status(out: Console, document: Mapping[str, Any]) -> None:
         "api",
         "console",
         "aws",
+        "region",
         "postgres",
         "valkey",
         "kafka",
