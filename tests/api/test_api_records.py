@@ -207,3 +207,12 @@ def test_two_people_who_correct_a_record_unseen_by_each_other_are_siblings_to_re
     done = kinds.send("POST", approve, chosen, "cid", item=item["item"])
     assert [e["type"] for e in done.json["events"]] == ["QualityApproved", "DataRestated"]
     assert kinds.get(OFFICIAL, ACTION, snap=AT).json["value"]["amount"] == "0.27"
+
+
+def test_a_person_may_give_no_larger_record_than_a_source_however_numbers_are_written(kinds: World) -> None:
+    tell(kinds, NOTICE, alpha=records.notice())
+    body = {"snap": AT, "value": records.notice(tranches=list(range(60_000))), "reason": "too much"}
+    reply = kinds.send("POST", f"{BASE}/restate", body, id=NOTICE)
+    assert reply.status == 400, reply.text[:300]
+    (violation,) = reply.json["violations"]
+    assert (violation["field"], violation["rule"]) == ("value", "max-bytes")

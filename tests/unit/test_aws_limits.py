@@ -105,13 +105,14 @@ def test_a_stream_that_stays_throttled_is_given_up() -> None:
 
 
 class Events:
-    """EventBridge as it refuses: ten entries a call, some failed."""
+    """EventBridge as it refuses: ten entries and 1 MB a call, some failed."""
 
     def __init__(self, failing: set[str]) -> None:
         self._failing = failing
 
     def put_events(self, *, Entries: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
         assert 1 <= len(Entries) <= 10
+        assert sum(len(e["Source"] + e["DetailType"] + e["Detail"]) for e in Entries) <= 1024 * 1024
         bad = [json.loads(e["Detail"])["id"] in self._failing for e in Entries]
         return {"Entries": [{"ErrorCode": "InternalFailure"} if b else {"EventId": "1"} for b in bad]}
 
@@ -120,3 +121,10 @@ def test_the_bus_names_the_events_that_it_did_not_take_by_their_place_in_the_bat
     bus = EventBridgeBus(Events({"3", "10", "24"}), "bus", "source")  # type: ignore[arg-type]
     events = [{"id": str(n), "type": "t"} for n in range(25)]
     assert bus.put(events) == {3, 10, 24}
+
+
+def test_large_events_are_cut_into_calls_that_the_bus_takes() -> None:
+    """An options chain is a hundred kilobytes: ten of them in a call would be refused together."""
+    bus = EventBridgeBus(Events({"7"}), "bus", "source")  # type: ignore[arg-type]
+    events = [{"id": str(n), "type": "t", "data": "x" * 300_000} for n in range(12)]
+    assert bus.put(events) == {7}

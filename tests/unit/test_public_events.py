@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import types
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import pytest
 
+from qis.adapters.backbone import backbone_events
 from qis.application.ports import Unavailable
 from qis.application.publish import cloud_event
 from qis.application.relay import backbone_record, relay_batch
 from qis.domain import events as ev
 from qis.domain.issues import ESCALATE_AFTER
 from qis.domain.public_events import MECHANICAL, PUBLIC, VALUES, BackboneEvent, CloudEvent
+from tests.support.builders import append
 from tests.support.fakes import MemoryBackbone, MemoryEventStore, MemoryFollower
 from tests.unit.test_issues import MINUTE, START
 from tests.unit.test_issues import World as Watched
@@ -141,6 +144,27 @@ def test_the_audit_gets_what_was_decided_and_the_backbone_everything() -> None:
     assert sent == [e.type for e in store.log if e.type not in MECHANICAL]
     assert {ev.DATA_RESTATED, ev.QUALITY_APPROVED} <= set(sent)
     assert {e.type for e in store.log} > set(sent), "the mass is left out"
+
+
+def test_an_event_that_no_record_holds_keeps_nobody_back_and_tells_of_itself() -> None:
+    """Rules of a megabyte, what fifty sources said of a large chain: the log holds it, a stream does not."""
+    store = MemoryEventStore()
+    for number, filler in enumerate(("", "x" * 1_100_000, "")):
+        store.append(
+            [append(f"s{number}", 0, ev.NewEvent(ev.RULES_CHANGED, {"n": number, "filler": filler}))]
+        )
+    backbone, follower = MemoryBackbone(), MemoryFollower(store)
+    assert relay_batch(follower, backbone, START) == 3
+    assert max(len(key) + len(data) for key, data in backbone.records) < 2**20
+    first, large, last = (
+        {"kinesis": {"data": b64encode(data), "sequenceNumber": str(n)}}
+        for n, (_, data) in enumerate(backbone.records)
+    )
+    assert [e["data"]["n"] for e in backbone_events([first, last])] == [0, 2]
+    event = store.log[1]
+    said = rf"RulesChanged {event.event_id} of 1100\d+ bytes .* in the log at {event.position.token}"
+    with pytest.raises(ValueError, match=said):
+        backbone_events([first, large, last])
 
 
 def test_what_the_audit_refused_is_sent_again() -> None:

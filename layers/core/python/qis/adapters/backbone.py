@@ -22,10 +22,17 @@ def backbone_events(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
     """Events of a batch of the backbone.
 
     Raises:
-        ValueError: a record is not an event. The relay writes nothing else, so the batch is not guessed
-            at: Lambda bisects it and sends the record to the on-failure queue.
+        ValueError: a record is not an event, or not a whole one. The relay writes nothing else, so the batch
+            is not guessed at: Lambda bisects it and sends the record to the on-failure queue.
     """
-    return [json.loads(payload(r)) for r in records]
+    events = [json.loads(payload(r)) for r in records]
+    for event in events:
+        if "left_out" in event:
+            raise ValueError(
+                f"{event['type']} {event['event_id']} of {event['left_out']} bytes fits no record; "
+                f"it is in the log at {event['position']}"
+            )
+    return events
 
 
 def failures(records: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, str]]]:

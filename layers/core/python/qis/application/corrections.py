@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,6 +22,9 @@ from qis.domain.rules import RuleSet
 from qis.domain.series import Series, check_text, check_value
 from qis.domain.snap import Snap, parse_snap
 from qis.domain.value_history import SNAPSHOT_FORMAT, ValueHistory
+
+MAX_BYTES = 4 * 65_536
+"""Largest record that a person may give: that of a claim, however its numbers are written."""
 
 
 class Overtaken(Conflict):
@@ -190,7 +194,13 @@ class Corrections:
 
 
 def _parse(series: Series, value: object, snap: Snap) -> Value:
-    return parse_decimal(value, "value") if series.structure is None else series.structure.parse(value, snap)
+    if series.structure is None:
+        return parse_decimal(value, "value")
+    record = series.structure.parse(value, snap)
+    size = len(json.dumps(record.document, separators=(",", ":")))
+    if size > MAX_BYTES:
+        raise refuse("value", f"({size} bytes)", "max-bytes", f"is larger than {MAX_BYTES} bytes")
+    return record
 
 
 def _checks(

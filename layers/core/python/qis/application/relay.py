@@ -10,6 +10,8 @@ from qis.domain.events import Event
 from qis.domain.public_events import MECHANICAL, BackboneEvent
 
 BATCH = 1000
+RECORD_BYTES = 1000 * 1000
+"""Largest record; a stream takes 1 MiB of data and key. Most events are a kilobyte."""
 
 
 def backbone_event(event: Event) -> BackboneEvent:
@@ -31,8 +33,15 @@ def backbone_event(event: Event) -> BackboneEvent:
 
 
 def backbone_record(event: Event) -> tuple[str, bytes]:
-    """Partition key and record of one event: one series stays in order."""
-    body = json.dumps(backbone_event(event), separators=(",", ":"))
+    """Partition key and record of one event: one series stays in order.
+
+    An event that no record holds would keep back all that follow it, so its data is left out and the size
+    told instead: whoever needs that event fails on it alone, and finds it in the log.
+    """
+    told = backbone_event(event)
+    body = json.dumps(told, separators=(",", ":"))
+    if len(body) > RECORD_BYTES:
+        body = json.dumps({**told, "data": None, "left_out": len(body)}, separators=(",", ":"))
     return event.reference_data_id or event.stream, body.encode()
 
 

@@ -26,7 +26,7 @@ KINESIS_BATCH, KINESIS_BYTES = 500, 4 * 1024 * 1024
 SQS_BATCH, SQS_BYTES = 10, 256 * 1024
 LETTER_PAYLOAD = 96 * 1024
 """Largest payload that a dead letter carries; a larger one is found in the raw store and by its record id."""
-BUS_BATCH = 10
+BUS_BATCH, BUS_BYTES = 10, 1000 * 1000
 RETRIES = 5
 FIRST_PAUSE = 0.1
 """Seconds before the first retry of throttled records."""
@@ -145,17 +145,21 @@ class EventBridgeBus:
 
     def put(self, events: Sequence[Mapping[str, Any]]) -> frozenset[int]:
         """See ``Bus.put``."""
-        refused: set[int] = set()
-        for start in range(0, len(events), BUS_BATCH):
-            entries: list[Any] = [
-                {
-                    "EventBusName": self._bus_name,
-                    "Source": self._source,
-                    "DetailType": event["type"],
-                    "Detail": json.dumps(event, separators=(",", ":")),
-                }
-                for event in events[start : start + BUS_BATCH]
-            ]
-            answer = self._client.put_events(Entries=entries)
-            refused |= {start + i for i, entry in enumerate(answer["Entries"]) if entry.get("ErrorCode")}
-        return frozenset(refused)
+        entries: list[Any] = [
+            {
+                "EventBusName": self._bus_name,
+                "Source": self._source,
+                "DetailType": event["type"],
+                "Detail": json.dumps(event, separators=(",", ":")),
+            }
+            for event in events
+        ]
+        answered: list[Any] = []
+        for batch in batches(entries, BUS_BATCH, BUS_BYTES, _entry_bytes):
+            answered += self._client.put_events(Entries=batch)["Entries"]
+        return frozenset(i for i, entry in enumerate(answered) if entry.get("ErrorCode"))
+
+
+def _entry_bytes(entry: Mapping[str, str]) -> int:
+    """As EventBridge counts; the bus's name does not. ``Detail`` is ASCII."""
+    return len(entry["Source"]) + len(entry["DetailType"]) + len(entry["Detail"])

@@ -115,7 +115,8 @@ def give_back(connection: Connection, records: Sequence[Record]) -> Restored:
             may come repeatedly.
 
     Raises:
-        Diverged: something else was written in the place of an event, or an event before it is missing.
+        Diverged: something else was written in the place of an event, or an event before it is missing, or
+            the backbone could not hold one.
     """
     ordered = sorted({(r["position"]): _row(r) for r in records}.values(), key=_place)
     missing = 0
@@ -133,6 +134,8 @@ def give_back(connection: Connection, records: Sequence[Record]) -> Restored:
 
 def _row(record: Record) -> dict[str, Any]:
     """An event as a row of the log; numbers of its data stay as they are written."""
+    if "left_out" in record:
+        raise Diverged(f"event {record['event_id']} was too large for the stream, which holds only its name")
     place = Position.parse(record["position"])
     columns = {k: v for k, v in record.items() if k != "reference_data_id"}
     return {**columns, "tx": place.tx, "position": place.sequence}
