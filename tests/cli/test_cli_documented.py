@@ -1,4 +1,4 @@
-"""The commands that README, guide and runbooks show are commands that there are, with options that they take."""
+"""The commands that README, guide and runbooks show are there, with the options that they are shown with."""
 
 from __future__ import annotations
 
