@@ -147,7 +147,12 @@ class Alarms(Construct):
 
     def event_log(self) -> None:
         """What ``relay`` reports of the event log: rows in the default partition (a partition was not made
-        in time), and seconds between the newest event and the newest one passed on."""
+        in time), and seconds between the newest event and the newest one passed on.
+
+        It reports every ten seconds, so where someone is told, its silence is as bad as a lag; a region that
+        waits has no relay. (The twin may count a second for a minute, which is no silence.)
+        """
+        heard = self.topic is not None and self._house.settings.active
         self.alarm(
             "default-partition-rows",
             our_metric("relay", "DefaultPartitionRows"),
@@ -159,9 +164,12 @@ class Alarms(Construct):
             "follower-lag",
             our_metric("relay", "FollowerLagSeconds"),
             above=self._house.settings.alarms.follower_lag_seconds,
-            what="The backbone is behind the event log",
+            what="The backbone is behind the event log, or the relay is silent",
             runbook="follower-lag",
             periods=3,
+            missing=(
+                cloudwatch.TreatMissingData.BREACHING if heard else cloudwatch.TreatMissingData.NOT_BREACHING
+            ),
         )
 
     def push(self, api: PushApi) -> None:

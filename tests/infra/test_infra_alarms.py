@@ -155,6 +155,18 @@ def test_a_page_says_what_it_means_and_what_to_do(page: Path) -> None:
         assert (RUNBOOKS / link).is_file(), link
 
 
+def test_a_silent_relay_alarms_wherever_one_runs_and_someone_is_told(
+    environments: dict[str, Environment],
+) -> None:
+    found = {}
+    for name, environment in environments.items():
+        for _, alarm in environment.of_type("AWS::CloudWatch::Alarm"):
+            if alarm["Properties"]["AlarmName"].endswith("-follower-lag"):
+                found[name] = alarm["Properties"]["TreatMissingData"]
+    assert found.pop("local") == found.pop("dr") == "notBreaching"
+    assert set(found.values()) == {"breaching"}
+
+
 def test_every_queue_has_an_alarm(environment: Environment) -> None:
     """One on failed messages for a queue where they end, one on the age of messages for any other."""
     by_queue: dict[str, list[Resource]] = {}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import count
 
 import psycopg
 import pytest
 
+from qis.adapters import relaying
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import Misplaced, PostgresFollower
-from qis.adapters.relaying import Relaying
+from qis.adapters.relaying import Relaying, Report
 from qis.domain.events import Position
 from tests.support.builders import published, value_append
 from tests.support.databases import FreshDatabase
@@ -76,6 +78,29 @@ def test_a_month_being_made_and_a_reader_do_not_wait_for_each_other(database: Fr
         except psycopg.errors.LockNotAvailable:
             maker.execute("SELECT ensure_event_partitions(clock_timestamp(), 3)")
         assert owner.execute("SELECT to_regclass(%s)::text", (month,)).fetchone() == (month,)
+
+
+def test_a_stream_that_refuses_does_not_keep_the_lag_from_being_told(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alarm on the lag watches what is told here: a relay that is stuck must not be silent, too."""
+    monkeypatch.setattr(relaying, "REPORT_EVERY", 0.0)
+    PostgresEventStore(database.app).append([value_append(0, published("1.10"))])
+    backbone, reports, interruptions = MemoryBackbone(), list[Report](), list[Exception]()
+    backbone.refuse = True
+    left = count(60.0, -0.01)
+    Relaying(
+        database=database.another(),
+        backbone=backbone,
+        audit=None,
+        seconds_left=lambda: next(left) if len(interruptions) < 5 else 0.0,
+        report=reports.append,
+        interrupted=interruptions.append,
+    ).run()
+    assert [str(error) for error in interruptions] == ["the backbone is away"] * 5
+    lags = [report.lag_seconds for report in reports]
+    assert lags == sorted(lags)
+    assert lags[-1] > lags[0] > 0
 
 
 def test_a_checkpoint_of_another_server_is_told_and_nothing_is_passed_over(database: FreshDatabase) -> None:

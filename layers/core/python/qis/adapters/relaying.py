@@ -40,6 +40,23 @@ class Report:
     lag_seconds: float
 
 
+@dataclass(slots=True)
+class _Every:
+    """What is due each so many seconds, also over interruptions."""
+
+    seconds: float
+    left: Callable[[], float]
+    last: float = float("inf")
+
+    def due(self) -> bool:
+        """Whether it is now; it is not again before the time is over."""
+        now = self.left()
+        found = self.last - now > self.seconds
+        if found:
+            self.last = now
+        return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaying:
     """What following needs of its process."""
@@ -65,15 +82,16 @@ class Relaying:
         from psycopg import OperationalError
 
         sent = 0
+        reports = _Every(REPORT_EVERY, self.seconds_left)
         while not self._over():
             try:
-                for count in self._follow():
+                for count in self._follow(reports):
                     sent += count
             except (OperationalError, Unavailable) as error:
                 self.interrupted(error)
         return sent
 
-    def _follow(self) -> Iterator[int]:
+    def _follow(self, reports: _Every) -> Iterator[int]:
         """Follow as soon as nobody else does. Yields how many were sent."""
         try:
             connection = self.database.connect()
@@ -84,13 +102,12 @@ class Relaying:
             follower.check_place()
             _make_months(connection)
             follower.listen()
-            report_at = self.seconds_left()
             while not self._over():
+                # Before sending, which fails for as long as the stream refuses: that is when it matters.
+                if reports.due():
+                    self.report(_report(connection, follower))
                 count = relay_batch(follower, self.backbone, datetime.now(UTC), audit=self.audit)
                 yield count
-                if report_at - self.seconds_left() > REPORT_EVERY:
-                    report_at = self.seconds_left()
-                    self.report(_report(connection, follower))
                 if not count:
                     follower.wait(STALLED_WAIT if follower.behind() else IDLE_WAIT)
         finally:

@@ -23,7 +23,7 @@ ORDER BY tx, position LIMIT %s
 _READ_TYPES = _READ.replace("ORDER BY", "AND type = ANY(%s) ORDER BY")
 
 _LAG = """
-SELECT coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::float8 FROM (
+SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0), 0)::float8 FROM (
     SELECT recorded_at FROM events WHERE (tx, position) > (%s::xid8, %s) ORDER BY tx, position LIMIT 1
 ) oldest
 """
