@@ -152,11 +152,11 @@ class SmallTwin:
     def _process_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 
-    def signal(self, number: int) -> int:
+    def signal(self, number: int, *, wait: bool = True) -> int:
         """Send a signal and wait for the end; the exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(60)
+        return self._process.wait(60) if wait else 0
 
     @property
     def pids(self) -> list[int]:
@@ -396,6 +396,19 @@ def test_a_new_start_goes_on_and_a_killed_supervisor_leaves_no_orphan(parts_dir:
         until(lambda: 4 in twin.collected(), "a record after the crash")
         # What was done and not yet noted when it was killed may come again: at least once.
         assert list(dict.fromkeys(twin.collected())) == [1, 2, 3, 4]
+
+        # As when the machine fails: nobody has time to write anything.
+        pids = twin.pids
+        twin.signal(signal.SIGSTOP, wait=False)
+        twin.put({"number": 5})
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        twin.signal(signal.SIGKILL)
+        until(lambda: all(gone(pid) for pid in pids), "all to be gone")
+        twin.start()
+        until(lambda: 5 in twin.collected(), "a record that nobody had read")
+        assert list(dict.fromkeys(twin.collected())) == [1, 2, 3, 4, 5]
+        assert twin.client("s3").get_object(Bucket="qis-local-raw", Key="k")["Body"].read() == b"kept"
     finally:
         if twin.state and twin_running(twin.data):
             twin.signal(signal.SIGTERM)
