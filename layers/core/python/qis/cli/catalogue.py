@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import typer
 
 from qis.cli import rules, scores
-from qis.cli.failures import Failure, failure
+from qis.cli.failures import Failure, cause, failure
 from qis.cli.rest import path
 from qis.cli.session import Session, command
 
@@ -261,7 +261,7 @@ def read_definitions(file: Path) -> list[Document]:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         found = json.loads(text, parse_float=str)
     except (OSError, ValueError) as error:
-        raise failure("invalid-input", "The file cannot be read", f"{file}: {error}") from error
+        raise failure("invalid-input", "The file cannot be read", f"{file}: {cause(error)}") from error
     definitions = found if isinstance(found, list) else [found]
     if not definitions or not all(isinstance(d, dict) for d in definitions):
         raise failure(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from qis.application.ingest import MAX_BYTES, decode
-from qis.cli.failures import Failure, failure
+from qis.cli.failures import Failure, cause, failure
 from qis.domain.claims import OPTIONAL, REQUIRED
 from qis.domain.errors import InvalidInput, Violation, refuse, shown
 from qis.domain.snap import parse_instant
@@ -70,7 +70,7 @@ def read_mapping(file: Path) -> Mapped:
     try:
         body = json.loads(file.read_text(encoding="utf-8"), parse_float=str)
     except (OSError, ValueError) as error:
-        raise failure("invalid-input", "The mapping cannot be read", f"{file}: {error}") from error
+        raise failure("invalid-input", "The mapping cannot be read", f"{file}: {cause(error)}") from error
     if not isinstance(body, dict) or not body or body.keys() - {"columns", "constants"}:
         raise refuse("mapping", body, "known-field", 'is not {"columns": {...}, "constants": {...}}')
     columns, constants = body.get("columns"), body.get("constants", {})
@@ -173,7 +173,7 @@ class ClaimsFile:
 
     def _unreadable(self, error: Exception, after: int = 0) -> Failure:
         where = f" after row {after}" if after else ""
-        return failure("unreadable", "The file cannot be read", f"{self._file}{where}: {error}")
+        return failure("unreadable", "The file cannot be read", f"{self._file}{where}: {cause(error)}")
 
     # formats -------------------------------------------------------------------------------------
 

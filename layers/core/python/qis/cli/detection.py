@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qis.cli.failures import failure
+from qis.cli.failures import cause, failure
 from qis.cli.session import Session, command
 from qis.cli.tables import check_form, write_table
 
@@ -129,7 +129,7 @@ def _read_rules(file: Path | None) -> DetectionRules:
     try:
         return parse_detection_rules(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise failure("invalid-input", "The rules cannot be read", f"{file}: {error}") from error
+        raise failure("invalid-input", "The rules cannot be read", f"{file}: {cause(error)}") from error
 
 
 def _read_series(file: Path | None) -> dict[str, Series]:
@@ -141,7 +141,7 @@ def _read_series(file: Path | None) -> dict[str, Series]:
         given = json.loads(file.read_text(encoding="utf-8"))
         parsed = [parse_series(one) for one in (given if isinstance(given, list) else [given])]
     except (OSError, ValueError) as error:
-        raise failure("invalid-input", "The series cannot be read", f"{file}: {error}") from error
+        raise failure("invalid-input", "The series cannot be read", f"{file}: {cause(error)}") from error
     return {one.reference_data_id: one for one in parsed}
 
 

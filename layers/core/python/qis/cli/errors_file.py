@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from qis.cli.claims_file import row_number
-from qis.cli.failures import failure
+from qis.cli.failures import cause, failure
 from qis.domain.errors import Violation
 
 HEADER = ("row", "field", "value", "rule", "message")
@@ -59,7 +59,9 @@ class ErrorsFile:
                 return None
             os.replace(fresh, self.file)  # noqa: PTH105 - atomic also over an existing file
         except OSError as error:
-            raise failure("not-written", "The report cannot be written", f"{self.file}: {error}") from error
+            raise failure(
+                "not-written", "The report cannot be written", f"{self.file}: {cause(error)}"
+            ) from error
         return self.file
 
     def _spooled(self) -> Iterator[Line]:

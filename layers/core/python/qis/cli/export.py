@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qis.api.tables import csv_bytes, value_cell
-from qis.cli.failures import failure
+from qis.cli.failures import cause, failure
 from qis.domain.numbers import MAX_DIGITS, MAX_SCALE
 from qis.domain.snap import parse_instant
 
@@ -50,7 +50,7 @@ def write(file: Path, pages: Iterable[Sequence[Value]]) -> int:
         )
         os.replace(fresh, file)  # noqa: PTH105 - atomic also over an existing file
     except OSError as error:
-        raise failure("not-written", "The file cannot be written", f"{file}: {error}") from error
+        raise failure("not-written", "The file cannot be written", f"{file}: {cause(error)}") from error
     finally:
         fresh.unlink(missing_ok=True)
     return rows

@@ -24,9 +24,14 @@ def failure(slug: str, title: str, detail: str, hint: str | None = None) -> Fail
     return Failure({"type": PREFIX + slug, "title": title, "detail": detail}, hint)
 
 
+def cause(error: Exception) -> str:
+    """What went wrong; of the operating system without number and path."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def told(error: OSError) -> str:
-    """What cannot be used, and why, without the number of the error."""
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    """What cannot be used, and why."""
+    return f"{error.filename}: {cause(error)}" if error.filename else str(error)
 
 
 def refusal(error: QisError) -> Failure:

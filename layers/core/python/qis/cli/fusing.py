@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qis.cli.failures import failure
+from qis.cli.failures import cause, failure
 from qis.cli.session import Session, command
 from qis.cli.tables import check_form, write_table
 
@@ -113,7 +113,7 @@ def _plan(rules: Path | None, method: str | None, train_until: str | None) -> Pl
     try:
         body = None if rules is None else json.loads(rules.read_text(encoding="utf-8"), parse_float=str)
     except (OSError, ValueError) as error:
-        raise failure("invalid-input", "The rules cannot be read", f"{rules}: {error}") from error
+        raise failure("invalid-input", "The rules cannot be read", f"{rules}: {cause(error)}") from error
     return parse_plan(body, method, None if train_until is None else instant(train_until))
 
 

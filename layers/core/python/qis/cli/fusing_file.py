@@ -16,7 +16,7 @@ from pyarrow import csv as pacsv
 from qis.application.fusing import Plan, kinds_of
 from qis.application.fusing_columns import REASONS, Rows, Said, Series, Verdicts, arranged
 from qis.cli.claims_file import ClaimsFile, Mapped, instant
-from qis.cli.failures import failure
+from qis.cli.failures import cause, failure
 from qis.domain.claims import parse_volume
 from qis.domain.errors import InvalidInput, refuse
 from qis.domain.numbers import decimal_text, parse_decimal
@@ -191,7 +191,7 @@ def _csv(file: Path, unusable: _Unusable) -> pa.Table:
     try:
         return pacsv.read_csv(file, pacsv.ReadOptions(use_threads=False), parse, convert)
     except (pa.ArrowException, OSError) as error:
-        raise failure("unreadable", "The file cannot be read", f"{file}: {error}") from error
+        raise failure("unreadable", "The file cannot be read", f"{file}: {cause(error)}") from error
 
 
 def _other(file: Path, unusable: _Unusable) -> pa.Table:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from qis.cli.failures import failure
+from qis.cli.failures import cause, failure
 
 FORMS = (".csv", ".parquet")
 
@@ -38,7 +38,7 @@ def write_table(file: Path, columns: Mapping[str, Sequence[str]], numbers: Seque
                 writer.writerows(zip(*columns.values(), strict=True))
         os.replace(fresh, file)  # noqa: PTH105 - atomic also over an existing file
     except OSError as error:
-        raise failure("not-written", "The file cannot be written", f"{file}: {error}") from error
+        raise failure("not-written", "The file cannot be written", f"{file}: {cause(error)}") from error
     finally:
         fresh.unlink(missing_ok=True)
 

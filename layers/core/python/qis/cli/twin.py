@@ -236,7 +236,7 @@ def _show(out: Console, summary: Mapping[str, Any]) -> None:
     if summary["files"]:
         table(
             out,
-            ("bundled file", "rows read", "accepted", "rejected", "duplicate", ""),
+            ("bundled file", "rows", "accepted", "rejected", "duplicate", ""),
             (
                 (
                     f["file"],
@@ -244,13 +244,13 @@ def _show(out: Console, summary: Mapping[str, Any]) -> None:
                     f["accepted"],
                     f["rejected"],
                     f["duplicates"],
-                    Text("✓ as the manifest says", "green")
+                    Text("✓ as expected", "green")
                     if f["as_expected"]
                     else Text(f"✗ expected {f['expected']}", "bold red"),
                 )
                 for f in summary["files"]
             ),
-            numbers=("rows read", "accepted", "rejected", "duplicate"),
+            numbers=("rows", "accepted", "rejected", "duplicate"),
         )
     line(out, "official values   ", (str(summary["official_values"]), "bold green"))
     line(out, "open exceptions   ", (str(summary["open_exceptions"]), "bold yellow"))
