@@ -5,19 +5,22 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from qis.adapters.postgres import rebuild as rebuild_module
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.projections import MODELS
 from qis.adapters.postgres.rebuild import check, rebuild
 from qis.application.ports import Append
 from qis.domain import events as ev
-from qis.domain.errors import NotFound
+from qis.domain.errors import Conflict, NotFound
 from qis.domain.issues import Group, Item, Severity
 from tests.support.builders import (
     append,
@@ -31,6 +34,7 @@ from tests.support.builders import (
 )
 from tests.support.databases import FreshDatabase
 from tests.support.fakes import EPOCH
+from tests.twin.waiting import until
 
 Values = dict[tuple[str, int], tuple[int, int]]
 
@@ -193,6 +197,58 @@ def test_an_unknown_model_is_refused(owner: psycopg.Connection) -> None:
     for act in (check, rebuild):
         with pytest.raises(NotFound, match="official_values"):
             act(owner, "events")
+
+
+def test_a_model_is_rebuilt_by_one_at_a_time(
+    database: FreshDatabase, owner: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second would take away the table that the first fills."""
+    assert not PostgresEventStore(database.app).append([value_append(0, published("1.1"))])
+    fill, refused = rebuild_module._fill, []
+
+    def another(*given: Any) -> Any:
+        with monkeypatch.context() as once, database.connect() as second:
+            once.setattr(rebuild_module, "_fill", fill)
+            with pytest.raises(Conflict, match="official_values is being rebuilt already") as refusal:
+                rebuild(second, "official_values")
+            refused.append(refusal)
+            assert rebuild(second, "decisions").equal, "another model may be"
+        return fill(*given)
+
+    monkeypatch.setattr(rebuild_module, "_fill", another)
+    assert rebuild(owner, "official_values").equal
+    monkeypatch.undo()
+    assert len(refused) == 2
+    assert rebuild(owner, "official_values").equal, "the next one may again"
+
+
+def test_a_swap_gives_way_to_who_has_read_and_is_about_to_write(
+    database: FreshDatabase, owner: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As reconciling does in one transaction: to wait for each other would be a deadlock."""
+    assert not PostgresEventStore(database.app).append([value_append(0, published("1.1"))])
+    compare, writing = rebuild_module._compare, list[Any]()
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
+    with database.connect() as writer, database.connect() as look, ThreadPoolExecutor(1) as pool:
+
+        def write() -> None:
+            writer.execute("UPDATE official_values SET value = value")
+            writer.execute("COMMIT")
+
+        def meanwhile(*given: Any, **more: Any) -> Any:
+            """Writers wait for the swap now; the first time this one begins to."""
+            if not writing:
+                writing.append(pool.submit(write))
+                pid = writer.info.backend_pid
+                until(lambda: look.execute(waits, (pid,)).fetchone() == (1,), "the writer to wait")
+            return compare(*given, **more)
+
+        monkeypatch.setattr(rebuild_module, "_compare", meanwhile)
+        writer.execute("BEGIN")
+        writer.execute("SELECT count(*) FROM official_values")
+        assert rebuild(owner, "official_values").equal
+        writing[0].result(10)
+    assert check(owner, "official_values").equal
 
 
 def test_a_swap_beside_a_writer_loses_no_value(database: FreshDatabase, owner: psycopg.Connection) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qis.adapters.postgres.projections import MODELS, Model, Placed, placed_of
-from qis.domain.errors import NotFound
+from qis.domain.errors import Conflict, NotFound
 from qis.domain.events import START, Position, upcast
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
 BATCH = 5_000
+SWAPS = 40
+"""Attempts to put the new table in the place of the old one."""
+PAUSE = 0.05
+"""Seconds between them."""
 
 _READ = """
 SELECT event_id, type, version, data, actor, recorded_at, tx, position, type_version FROM events
@@ -67,22 +73,50 @@ def rebuild(connection: Connection, name: str) -> Rebuilt:
 
     Raises:
         NotFound: there is no such model.
+        Conflict: somebody rebuilds it already, or transactions that began before kept hold of the table.
     """
     model = _model(name)
-    shadow, old = f"{model.table}_rebuilt", f"{model.table}_replaced"
+    lock = f"qis rebuild {name}"
+    held = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (lock,)).fetchone()
+    if held != (True,):
+        raise Conflict(f"{name} is being rebuilt already")
+    try:
+        return _rebuild(connection, model)
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (lock,))
+
+
+def _rebuild(connection: Connection, model: Model) -> Rebuilt:
+    from psycopg.errors import LockNotAvailable
+
+    shadow = f"{model.table}_rebuilt"
     connection.execute("SET statement_timeout = 0")
     connection.execute(f"DROP TABLE IF EXISTS {shadow}")
     connection.execute(f"CREATE TABLE {shadow} (LIKE {model.table} INCLUDING ALL)")
     horizon = connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()
     assert horizon is not None
     events, reached = _fill(connection, model, shadow, START, horizon[0])
+    filled = events, max(reached, _before(horizon[0]))
+    for _ in range(SWAPS):
+        with suppress(LockNotAvailable):
+            return _swap(connection, model, shadow, filled)
+        time.sleep(PAUSE)
+    raise Conflict(f"transactions that use {model.table} did not end; the live table is as it was")
+
+
+def _swap(connection: Connection, model: Model, shadow: str, filled: tuple[int, Position]) -> Rebuilt:
+    events, reached = filled
+    old = f"{model.table}_replaced"
     connection.execute("BEGIN")
     try:
         # Writers wait from here; whoever holds the table is let finish first, so nothing is in between.
         connection.execute(f"LOCK TABLE {model.table} IN SHARE ROW EXCLUSIVE MODE")
-        more, _ = _fill(connection, model, shadow, max(reached, _before(horizon[0])), None)
+        more, _ = _fill(connection, model, shadow, reached, None)
         found = _compare(connection, model, shadow, events + more, swapped=True)
         connection.execute(f"GRANT SELECT, INSERT, UPDATE ON {shadow} TO qis_app")
+        # Who has read the table and is about to write it waits for us now. To wait for its end would be a
+        # deadlock, so we give way to it instead.
+        connection.execute(f"LOCK TABLE {model.table} IN ACCESS EXCLUSIVE MODE NOWAIT")
         connection.execute(f"ALTER TABLE {model.table} RENAME TO {old}")
         connection.execute(f"ALTER TABLE {shadow} RENAME TO {model.table}")
         connection.execute(f"DROP TABLE {old}")
