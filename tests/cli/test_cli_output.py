@@ -62,24 +62,29 @@ class TestJson:
         assert "✗ Refused (404)" in done.err
 
     @pytest.mark.parametrize(
-        "arguments",
+        ("arguments", "named"),
         [
-            ("official", "X"),
-            ("official", "X", "--snap", "s", "--unknown", "1"),
-            ("nonsense",),
-            ("history", "X", "--from", "a", "--to", "b", "--out", "x.xlsx"),
-            ("series", "add"),
-            ("rules", "change", "fx", "--set", "tolerance"),
-            ("token", "--role", "emperor"),
-            ("bench", "everything"),
+            (("official", "X"), ("--snap",)),
+            (("official", "X", "--snap", "s", "--unknown", "1"), ("--unknown",)),
+            (("nonsense",), ("nonsense",)),
+            (
+                ("history", "X", "--from", "a", "--to", "b", "--out", "x.xlsx"),
+                ("--out", "x.xlsx", ".parquet"),
+            ),
+            (("series", "add"), ("--file",)),
+            (("rules", "change", "fx", "--set", "tolerance"), ("--set", "tolerance", "FIELD=VALUE")),
+            (("token", "--role", "emperor"), ("--role", "emperor", "reader")),
+            (("bench", "everything"), ("NAME", "everything", "asof")),
         ],
     )
     def test_bad_usage_is_status_2_and_still_one_document(
-        self, system: System, run_cli: RunCli, arguments: tuple[str, ...]
+        self, system: System, run_cli: RunCli, arguments: tuple[str, ...], named: tuple[str, ...]
     ) -> None:
         done = run_cli(*arguments, "--json")
         assert done.status == 2
         assert done.document["type"] == "urn:qis:problem:usage"
+        for part in named:
+            assert part in done.document["detail"]
         assert done.err
         assert system.asked == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ from qis.cli import (
     watching,
 )
 from qis.cli.cost import command as costs
+from qis.cli.failures import PREFIX
 
 HELP = (
     "Official market and reference data: many claims in, one official value out, and why."
@@ -64,6 +66,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if status == 2 and "--json" in given:
-            print('{"type": "urn:qis:problem:usage", "title": "Bad usage; see stderr"}')
+            problem = {"type": f"{PREFIX}usage", "title": "Bad usage", "detail": _said(end)}
+            print(json.dumps(problem, indent=2, ensure_ascii=False))
         return status
     return 0
+
+
+def _said(end: SystemExit) -> str:
+    """What was wrong with a command line, as stderr has it: the refusal that led to the end."""
+    told = getattr(end.__context__, "format_message", None)
+    return told() if told else "see stderr"
