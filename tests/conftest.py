@@ -7,6 +7,7 @@ process that started them.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -45,6 +46,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest_socket.socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
     else:
         pytest_socket.disable_socket(allow_unix_socket=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """A handler freezes what is loaded when it starts, for the life of its process. This process outlives it:
+    what stayed frozen would never be freed, not even at the end, where DuckDB reports it as leaked."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
