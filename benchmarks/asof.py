@@ -19,7 +19,7 @@ from benchmarks import feed, parts, published
 from benchmarks.common import Document, Options, Result, document, main, paired_ratio, percentiles
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.reads import PostgresReads
-from qis.application.queries import LATEST, Knowledge
+from qis.application.reading import LATEST, Knowledge
 from qis.domain import events as ev
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from benchmarks.common import Document, Options, Result, document, fsync_ms, main, percentiles
+from local.aws import client
+from local.identity import token
 from local.processes import wait_until
 from local.state import twin_running
-from qis.cli.local_twin import aws_client, token
 from qis.cli.rest import Api, path
 from qis.domain.errors import NotFound
 from qis.domain.snap import parse_instant
@@ -61,7 +62,7 @@ def run(given: Mapping[str, object] | None = None) -> Document:
     state = twin_running(home)
     if state is None:
         raise NotFound(f"no local twin runs on {home}; start one with `qis up`")
-    bearer = token(home, "admin", "benchmark")
+    bearer = token(state, "admin", "benchmark")
     ids = [f"BENCH.LATENCY.{n:02d}" for n in range(SERIES)]
     _register(Api(state["api"], bearer), ids)
     seconds = 3 if options.quick else 30
@@ -114,7 +115,7 @@ def _send(
     state: Mapping[str, Any], bearer: str, ids: Sequence[str], seconds: int, readers: ThreadPoolExecutor
 ) -> tuple[list[Sent], list[Future[float]], float]:
     """What was put, the milliseconds of the sample, and the seconds that putting took."""
-    kinesis = aws_client(state, "kinesis")
+    kinesis = client(state["aws"], "kinesis")
     stream = state["streams"]["ingest"]
     sent: list[Sent] = []
     asked: list[Future[float]] = []

@@ -20,6 +20,33 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 SERVICES = "kinesis,s3,sqs,events,sts,monitoring"
 
 
+def client(
+    url: str, service: str, credentials: Mapping[str, str] | None = None, trusted: Path | None = None
+) -> Any:
+    """A boto3 client of the AWS APIs at ``url``.
+
+    Args:
+        credentials: what STS gave for a role; ``None``: the account's own.
+        trusted: the certificate of a guarded server.
+    """
+    import boto3
+
+    make: Any = boto3.client  # its overloads want a literal service name
+    given = credentials or {
+        "AccessKeyId": CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        "SecretAccessKey": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    }
+    return make(
+        service,
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id=given["AccessKeyId"],
+        aws_secret_access_key=given["SecretAccessKey"],
+        aws_session_token=given.get("SessionToken"),
+        verify=None if trusted is None else str(trusted),
+    )
+
+
 class AwsServer(Server):
     """One server; ``start`` continues with the streams, queues and objects that are there."""
 
@@ -59,22 +86,7 @@ class AwsServer(Server):
 
     def client(self, service: str, credentials: Mapping[str, str] | None = None) -> Any:
         """A boto3 client of this server: the account's own, or one with what STS gave for a role."""
-        import boto3
-
-        make: Any = boto3.client  # its overloads want a literal service name
-        given = credentials or {
-            "AccessKeyId": CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            "SecretAccessKey": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        }
-        return make(
-            service,
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id=given["AccessKeyId"],
-            aws_secret_access_key=given["SecretAccessKey"],
-            aws_session_token=given.get("SessionToken"),
-            verify=str(self.certificate) if self._guarded else None,
-        )
+        return client(self.url, service, credentials, self.certificate if self._guarded else None)
 
     def start(self) -> None:
         """Start on the port used before if it is free (queue addresses hold it), and wait until healthy."""

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from local import template
-from local.aws import CREDENTIALS, REGION, AwsServer
-from local.identity import mint_token
+from local.aws import AwsServer, client
+from local.identity import token
 from local.poller import Checkpoints
 from local.postgres import OWNER, PostgresServer
 from local.processes import Server, accepts, spawn, wait_until
@@ -250,7 +250,7 @@ class Writer(threading.Thread):
     def _corrected(self, state: Mapping[str, Any], http: httpx.Client, given: Given) -> bool:
         """Whether a correction was made of which nobody heard."""
         url = f"{state['api']}/api/v1/data/reference/{given.series}/official"
-        headers = {"Authorization": f"Bearer {token(self._work, state)}"}
+        headers = _bearer(state)
         answer = http.get(url, params={"snap": given.snap}, headers=headers)
         return answer.status_code == 200 and answer.json()["value"] == given.value
 
@@ -270,7 +270,7 @@ class Writer(threading.Thread):
     def _post(
         self, state: Mapping[str, Any], http: httpx.Client, route: str, body: Mapping[str, Any], key: str = ""
     ) -> None:
-        headers = {"Authorization": f"Bearer {token(self._work, state)}"}
+        headers = _bearer(state)
         if key:
             headers["Idempotency-Key"] = key
         answer = http.post(f"{state['api']}{route}", json=dict(body), headers=headers)
@@ -284,10 +284,9 @@ class _Again(Exception):
     """Not acknowledged: to be repeated."""
 
 
-def token(work: Path, state: Mapping[str, Any]) -> str:
-    """A bearer token of whoever runs the drill."""
-    named = {"issuer": state["issuer"], "audience": state["audience"]}
-    return mint_token(work, role="admin", subject="drill", now=int(time.time()), **named)
+def _bearer(state: Mapping[str, Any]) -> dict[str, str]:
+    """The header of whoever runs the drill."""
+    return {"Authorization": f"Bearer {token(state, 'admin', 'drill')}"}
 
 
 def run(
@@ -377,7 +376,7 @@ class _Drill:
         self._call("PUT", f"/api/v1/{kind}/{name}", json=dict(body)).raise_for_status()
 
     def _call(self, method: str, route: str, **more: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {token(self._work, self._twin.state)}"}
+        headers = _bearer(self._twin.state)
         return self._http.request(method, f"{self._twin.state['api']}{route}", headers=headers, **more)
 
     # the loss ------------------------------------------------------------------------------------
@@ -555,16 +554,7 @@ class _Drill:
         self._report.unequal_models = [name for name in MODELS if not check(connection, name).equal]
 
     def _look_at_the_consumer(self, connection: Connection) -> None:
-        import boto3
-
-        client: Any = boto3.client
-        sqs = client(
-            "sqs",
-            endpoint_url=self._twin.state["aws"],
-            region_name=REGION,
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        )
+        sqs = client(self._twin.state["aws"], "sqs")
         url = self._twin.state["queues"][CONSUMER]
         seen: list[str] = []
         while found := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from functools import lru_cache
@@ -66,6 +67,23 @@ def mint_token(
         "jti": str(uuid.uuid4()),
     }
     return jwt.encode(claims, _private_key(data_dir), algorithm="RS256", headers={"kid": KEY_ID})
+
+
+def token(state: Mapping[str, Any], role: str, subject: str, seconds: int = 3600) -> str:
+    """A bearer token for the twin that describes itself so, valid from now on.
+
+    Raises:
+        KeyError: there is no such role.
+    """
+    return mint_token(
+        Path(state["data_dir"]),
+        role=role,
+        subject=subject,
+        issuer=state["issuer"],
+        audience=state["audience"],
+        now=int(time.time()),
+        seconds=seconds,
+    )
 
 
 def _private_key(data_dir: Path) -> Any:

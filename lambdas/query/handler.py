@@ -23,7 +23,8 @@ from qis.api.contract import contract
 from qis.api.issues import IssueReadOperations
 from qis.api.reads import ReadOperations
 from qis.api.router import Handler, Router, deferred
-from qis.application.queries import NoCache, Queries
+from qis.application.queries import Queries
+from qis.application.reading import NoCache
 from qis.settings import QueryEnvironment
 
 logger = Logger()

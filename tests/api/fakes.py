@@ -21,15 +21,8 @@ from qis.api.scores import ScoreOperations
 from qis.api.trials import TrialOperations
 from qis.application.issues import IssueEntry, IssueItem
 from qis.application.learning import LearnWeights
-from qis.application.queries import (
-    AnswerCache,
-    Entry,
-    Knowledge,
-    Moment,
-    NoCache,
-    OfficialRow,
-    Queries,
-)
+from qis.application.queries import Queries
+from qis.application.reading import AnswerCache, Entry, Knowledge, Moment, NoCache, OfficialRow
 from qis.application.rules import RuleQueries, WhatIf
 from qis.domain.errors import NotFound
 from qis.domain.events import Position

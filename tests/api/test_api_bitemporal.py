@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qis.adapters.postgres.reads import PostgresReads
-from qis.application.queries import LATEST, Knowledge, OfficialRow
+from qis.application.reading import LATEST, Knowledge, OfficialRow
 from qis.domain.events import Position
 from qis.domain.snap import Snap
 from tests.support.databases import FreshDatabase

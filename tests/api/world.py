@@ -36,9 +36,9 @@ from qis.application.corrections import Corrections
 from qis.application.ingest import Ingest
 from qis.application.issues import IssueDesk, IssueWatch
 from qis.application.learning import LearnWeights
-from qis.application.ports import DeadLetter
 from qis.application.quality import Quality
-from qis.application.queries import AnswerCache, NoCache, Queries
+from qis.application.queries import Queries
+from qis.application.reading import AnswerCache, NoCache
 from qis.application.reconcile import Reconciler, Trigger
 from qis.application.register import Register
 from qis.application.rules import ApplyRules, RuleQueries, WhatIf
@@ -49,6 +49,7 @@ from tests.api.events import proxy_event
 from tests.api.schemas import check_answer
 from tests.api.tokens import AUDIENCE, ISSUER, NOW, Jwks, jwk, token
 from tests.support.builders import OVERRIDES
+from tests.support.fakes import MemoryDeadLetters, MemoryRawStore
 
 SERIES, INTRADAY = "FX.EUR.USD.ECB1415", "PX.ACME"
 BASE = "/api/v1/data/reference/{id}"
@@ -72,23 +73,6 @@ SEMANTICS: dict[str, Any] = {
     "timing": "point_in_time",
     "calendar": "ECB",
 }
-
-
-class Raw:
-    """A raw store in memory."""
-
-    def address(self, payloads: Sequence[bytes]) -> str:
-        return f"memory://{len(payloads)}"
-
-    def put(self, address: str, payloads: Sequence[bytes]) -> None:
-        """Forgets them."""
-
-
-class Letters:
-    """A dead-letter queue in memory."""
-
-    def send(self, letters: Sequence[DeadLetter]) -> None:
-        """Forgets them."""
 
 
 @dataclass
@@ -125,8 +109,8 @@ class World:
         self.ingest = Ingest(
             PostgresAdmissions(database),
             self.catalogue,
-            Raw(),
-            Letters(),
+            MemoryRawStore(),
+            MemoryDeadLetters(),
             PostgresReceipts(database),
             uuid4,
         )

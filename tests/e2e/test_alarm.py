@@ -11,7 +11,7 @@ import pytest
 from local.alarms import ALARM, OK
 from tests.e2e.twin import Twin
 from tests.support.builders import EUR, rules_body, series_body, source_body
-from tests.twin.waiting import until
+from tests.support.waiting import until
 
 SOURCES = ("alpha", "beta", "gamma")
 ALARM_NAME = "qis-local-low-quality"

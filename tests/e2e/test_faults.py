@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.load import Decisions, Load, clean_run, definitions, make
 from tests.e2e.twin import Twin
-from tests.twin.waiting import until
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -13,7 +13,7 @@ import pytest
 from local.state import twin_running
 from tests.e2e.twin import STOP_PATIENCE, Twin
 from tests.support.builders import EUR, claim_body, rules_body, series_body, source_body
-from tests.twin.waiting import gone, until
+from tests.support.waiting import gone, until
 
 
 @pytest.fixture(scope="module")

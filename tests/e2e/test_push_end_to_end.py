@@ -26,7 +26,7 @@ from qis.cli.watching import Channel, Lost, Watch, follow
 from qis.domain.events import Position
 from tests.e2e.twin import ROOT, Twin
 from tests.support.builders import rules_body, series_body, source_body
-from tests.twin.waiting import until
+from tests.support.waiting import until
 
 SERIES = [f"PUSH.S{n}" for n in range(20)]
 OTHER = "PUSHED.NOT"

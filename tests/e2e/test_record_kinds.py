@@ -10,7 +10,7 @@ from tests.e2e.twin import Twin
 from tests.support import records
 from tests.support.builders import source_body
 from tests.support.records import AT, CHAIN, EXAMPLES, contract, symbol
-from tests.twin.waiting import until
+from tests.support.waiting import until
 
 
 def test_records_of_the_stream_become_official_and_are_explained(twin: Twin) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.twin import Twin
 from tests.support.builders import EUR, claim_body, rules_body, series_body, source_body
-from tests.twin.waiting import until
+from tests.support.waiting import until
 
 VOLUME = "VOL.E2E"
 UNKNOWN = "FX.LATER"

@@ -18,10 +18,10 @@ from typing import Any
 import httpx
 import psycopg
 
-from local.aws import CREDENTIALS, REGION
-from local.identity import mint_token
+from local.aws import client
+from local.identity import token
 from local.processes import spawn
-from tests.twin.waiting import gone, until
+from tests.support.waiting import gone, until
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = """
@@ -128,14 +128,7 @@ class Twin:
 
     def token(self, role: str = "admin", subject: str = "alice") -> str:
         """A bearer token."""
-        return mint_token(
-            self.dir,
-            role=role,
-            subject=subject,
-            issuer=self.state["issuer"],
-            audience=self.state["audience"],
-            now=int(time.time()),
-        )
+        return token(self.state, role, subject)
 
     def call(
         self, method: str, path: str, body: object = None, *, role: str = "admin", subject: str = "alice"
@@ -206,16 +199,7 @@ class Twin:
     def client(self, service: str) -> Any:
         """A boto3 client."""
         if service not in self._clients:
-            import boto3
-
-            make: Any = boto3.client
-            self._clients[service] = make(
-                service,
-                endpoint_url=self.state["aws"],
-                region_name=REGION,
-                aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-                aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            )
+            self._clients[service] = client(self.state["aws"], service)
         return self._clients[service]
 
     def put(self, records: Sequence[tuple[str, bytes]], stream: str = "ingest") -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.reads import PostgresReads
-from qis.application.queries import LATEST, Knowledge, OfficialRow
+from qis.application.reading import LATEST, Knowledge, OfficialRow
 from qis.domain.events import Event, Position, value_stream
 from qis.domain.snap import Snap
 from tests.support.builders import published, snap, value_append

@@ -14,7 +14,7 @@ import pytest
 
 from local.postgres import PostgresServer
 from local.processes import accepts
-from tests.twin.waiting import gone, until
+from tests.support.waiting import gone, until
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from local.runtime import Answer, Function, FunctionSpec
-from tests.twin.waiting import gone, until
+from tests.support.waiting import gone, until
 
 pytestmark = pytest.mark.integration
 

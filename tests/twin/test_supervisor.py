@@ -11,16 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import psycopg
 import pytest
 
-from local.aws import CREDENTIALS, REGION
+from local.aws import client
 from local.processes import accepts
 from local.state import twin_running
 from local.supervisor import AlreadyRunning, run
-from tests.twin.waiting import gone, until
+from tests.support.waiting import gone, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("small-twin")]
 
@@ -177,14 +176,7 @@ class SmallTwin:
         return [*(int(a.rpartition(":")[2]) for a in addresses), int(postgres["port"])]
 
     def client(self, service: str) -> Any:
-        make: Any = boto3.client  # its overloads want a literal service name
-        return make(
-            service,
-            endpoint_url=self.state["aws"],
-            region_name=REGION,
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        )
+        return client(self.state["aws"], service)
 
     def put(self, *records: Mapping[str, Any]) -> None:
         entries = [{"Data": json.dumps(r).encode(), "PartitionKey": "key"} for r in records]

@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from local.processes import listener
 from local.runtime import Answer
 from local.sockets import MAX_MESSAGE, WebSocketApi
-from tests.twin.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qis.application.queries import expected_values
 from qis.domain.errors import InvalidInput
+from qis.domain.expectations import expected_values
 from qis.domain.series import parse_series
 from qis.domain.snap import NANOS, Snap, parse_instant
 from tests.support.builders import daily_body, series_body

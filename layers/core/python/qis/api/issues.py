@@ -9,7 +9,7 @@ from qis.api import parameters
 from qis.api.http import JSON, Request, Response, encode_json, etag_of, json_body
 from qis.api.router import Handler
 from qis.application.issues import IssueReads
-from qis.application.queries import NextPage
+from qis.application.reading import NextPage
 from qis.domain.errors import NotFound, refuse
 from qis.domain.series import check_fields
 

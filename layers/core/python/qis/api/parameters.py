@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from qis.api.http import Request
-from qis.application.queries import LATEST, MAX_IDS, Knowledge, NextPage
+from qis.application.queries import MAX_IDS
+from qis.application.reading import LATEST, Knowledge, NextPage
 from qis.domain.durations import parse_duration
 from qis.domain.errors import InvalidInput, refuse
 from qis.domain.events import Position

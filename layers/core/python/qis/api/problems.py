@@ -6,7 +6,7 @@ from typing import Any
 
 from qis.api.http import PROBLEM, MethodNotAllowed, Response, encode_json
 from qis.application.access import Forbidden, Unauthenticated
-from qis.application.queries import NoOfficialValue
+from qis.application.reading import NoOfficialValue
 from qis.domain.errors import InvalidInput, NotFound, QisError
 
 PREFIX = "urn:qis:problem:"

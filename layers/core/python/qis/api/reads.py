@@ -14,7 +14,8 @@ from qis.api.http import JSON, Request, Response, encode_json, etag_of
 from qis.api.router import Handler
 from qis.api.tables import csv_bytes
 from qis.application.ports import Unavailable
-from qis.application.queries import LATEST, Answer, AnswerCache, Knowledge, Queries
+from qis.application.queries import Queries
+from qis.application.reading import LATEST, Answer, AnswerCache, Knowledge
 from qis.domain.errors import refuse
 from qis.domain.series import check_id, check_slug
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qis.api import parameters
 from qis.api.http import JSON, Request, Response, encode_json, etag_of, json_body
 from qis.api.router import Handler
-from qis.application.queries import LATEST, Answer
+from qis.application.reading import LATEST, Answer
 from qis.application.rules import ApplyRules, RuleQueries, Scope, WhatIf, parse_series_list
 from qis.domain.errors import refuse
 from qis.domain.series import check_fields, check_id, check_slug

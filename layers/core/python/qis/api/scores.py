@@ -8,7 +8,7 @@ from datetime import datetime
 from qis.api import parameters
 from qis.api.http import JSON, Request, Response, encode_json, etag_of
 from qis.api.router import Handler
-from qis.application.queries import NextPage
+from qis.application.reading import NextPage
 from qis.application.scoreboard import ScoreQueries
 from qis.domain.series import check_slug
 

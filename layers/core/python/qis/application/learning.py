@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qis.application.ports import Catalogue, CatalogueReader, EventStore
-from qis.application.queries import Knowledge, Reads, pinned
+from qis.application.reading import Knowledge, Reads, pinned
 from qis.application.rules import BATCH, Scope, book_as_known
 from qis.domain import events as ev
 from qis.domain.errors import refuse

@@ -17,7 +17,7 @@ from qis.application.ports import (
     EventStore,
     Neighbours,
 )
-from qis.application.queries import Answer, Knowledge, Reads, pinned
+from qis.application.reading import Answer, Knowledge, Reads, pinned
 from qis.application.reconcile import Reconciler, Trigger
 from qis.domain import events as ev
 from qis.domain.errors import NotFound, refuse

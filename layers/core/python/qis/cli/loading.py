@@ -152,9 +152,9 @@ def _sender(session: Session) -> Sender:
 
     if session.remote:
         return RestSender(session.api)
-    from qis.cli.local_twin import aws_client
+    from local.aws import client
 
-    return StreamSender(aws_client(session.twin, "kinesis"), session.twin["streams"]["ingest"])
+    return StreamSender(client(session.twin["aws"], "kinesis"), session.twin["streams"]["ingest"])
 
 
 def _summary(out: Console, file: Path, document: dict[str, Any]) -> None:

@@ -125,9 +125,9 @@ def _redrive(
         sqs, kinesis = boto3.client("sqs"), boto3.client("kinesis")
         url, stream = sqs.get_queue_url(QueueName=queue)["QueueUrl"], ingest_stream_of(queue)
     else:
-        from qis.cli.local_twin import aws_client
+        from local.aws import client
 
-        sqs, kinesis = aws_client(session.twin, "sqs"), aws_client(session.twin, "kinesis")
+        sqs, kinesis = client(session.twin["aws"], "sqs"), client(session.twin["aws"], "kinesis")
         queues: Mapping[str, str] = session.twin["queues"]
         if not queue.endswith("-dlq") or queue not in queues:
             known = ", ".join(sorted(q for q in queues if q.endswith("-dlq")))
@@ -177,7 +177,7 @@ def _token(
 
     Example: curl -H "Authorization: Bearer $(qis token --role reader)" …
     """
-    from qis.cli.local_twin import token
+    from local.identity import token
     from qis.domain.durations import parse_duration
 
     valid = parse_duration(ttl, "ttl")
@@ -189,9 +189,9 @@ def _token(
         )
     assert valid is not None
     seconds, whom = int(valid.total_seconds()), subject or session.subject
-    if seconds < 1 or session.twin is None:
+    if seconds < 1:
         raise typer.BadParameter("must be at least a second", param_hint="--ttl")
-    minted = token(session.data_dir, role, whom, seconds)
+    minted = token(session.twin, role, whom, seconds)
     document = {"token": minted, "role": role, "subject": whom, "expires_in": seconds}
     session.emit(document, lambda out: out.print(minted, soft_wrap=True, markup=False))
 

@@ -96,9 +96,9 @@ class Session:
             Failure: no system is chosen and none runs here, or there is no token for it.
         """
         if not self.remote:
-            from qis.cli.local_twin import token
+            from local.identity import token
 
-            return Api(self.twin["api"], token(self.data_dir, "admin", self.subject))
+            return Api(self.twin["api"], token(self.twin, "admin", self.subject))
         if self._acting_as is not None:
             raise failure(
                 "usage", "--as is for the local twin", "on a remote system the token says who is acting"
@@ -116,10 +116,10 @@ class Session:
             Failure: as ``api`` does; the address is not safe, or not known.
         """
         if not self.remote:
-            from qis.cli.local_twin import token
+            from local.identity import token
 
             self.__dict__.pop("twin", None)  # it may have been started anew
-            return self.twin["push"], token(self.data_dir, "reader", self.subject)
+            return self.twin["push"], token(self.twin, "reader", self.subject)
         url, bearer = self._environment.get("QIS_PUSH_URL"), self._environment.get("QIS_TOKEN")
         if not url or not bearer:
             raise failure("no-push", "The push channel is not known", "set QIS_PUSH_URL and QIS_TOKEN")

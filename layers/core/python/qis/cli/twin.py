@@ -146,6 +146,7 @@ def _start_detached(session: Session, port: int | None, empty: bool) -> dict[str
                 os.kill(child.pid, signal.SIGTERM)
                 raise failure("not-started", "The local twin is not ready", f"see {log}")
             time.sleep(0.1)
+    child.returncode = 0  # it goes on without us, and Popen would warn that nobody waits for it
     found: dict[str, Any] = json.loads(summary.read_text())
     return found
 
@@ -157,15 +158,15 @@ def _prepare(session: Session, state: Mapping[str, Any], empty: bool, started: f
     """Load what is to be loaded, wait until it has reached the consumers, and say what is there."""
     import psycopg
 
+    from local.aws import client
     from qis.cli.bundle import CONSUMERS, Pipeline, load_bundle
-    from qis.cli.local_twin import aws_client
     from qis.cli.progress import progress_bars
 
     up_after = time.monotonic() - started
     bundle = None if empty else _bundle()
     loaded = [] if bundle is None else load_bundle(session, bundle)
     with psycopg.connect(state["postgres"], autocommit=True) as connection, progress_bars(session) as bars:
-        pipeline = Pipeline(state, connection, aws_client(state, "sqs"))
+        pipeline = Pipeline(state, connection, client(state["aws"], "sqs"))
         bar = bars.add_task("on their way to the consumers", total=None)
         sources = Api(state["api"], None)
         standing = pipeline.drain(

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from qis.adapters.postgres.log import COLUMNS, event_of
 from qis.application.ports import Unavailable
-from qis.application.queries import (
+from qis.application.reading import (
     Entry,
     ExceptionRow,
     Knowledge,
