@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,16 +14,7 @@ from qis.settings import SettingsError
 from tests.api.tokens import AUDIENCE, ISSUER, Jwks, jwk, token
 from tests.api.world import BASE, SERIES, World, reading
 from tests.support.databases import FreshDatabase
-
-
-@dataclass
-class Context:
-    """What Powertools reads of the Lambda context."""
-
-    function_name: str = "qis-test-query"
-    memory_limit_in_mb: int = 512
-    invoked_function_arn: str = "arn:aws:lambda:eu-central-1:000000000000:function:qis-test-query"
-    aws_request_id: str = "1"
+from tests.support.lambdas import Context
 
 
 @pytest.fixture
@@ -44,6 +34,7 @@ def deployed(database: FreshDatabase, monkeypatch: pytest.MonkeyPatch) -> World:
     jwks = Jwks([jwk("k1")])
     importlib.reload(query)  # Powertools reads its own settings when the module is loaded
     monkeypatch.setattr(query, "fetch_jwks", lambda url: jwks.fetch())
+    monkeypatch.setattr(query, "Database", database.made)
     return World(database.app).populate()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +16,35 @@ from benchmarks import parts
 from benchmarks.common import Options, paired_ratio, percentiles
 from local.aws import AwsServer
 from local.postgres import PostgresServer
+from qis.adapters.postgres.connection import Database
 from qis.domain.errors import InvalidInput, NotFound
 
 COLUMNS = {"metric", "value", "unit", "baseline", "baseline_value", "ratio", "n", "p50", "p95", "p99"}
 
 
+@pytest.fixture
+def handlers_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Handlers keep their connections for the life of their process; here that is the test."""
+    opened: list[Database] = []
+    handler = parts.handler
+
+    def made(*given: Any) -> Database:
+        opened.append(Database(*given))
+        return opened[-1]
+
+    def ending(name: str) -> Any:
+        found = handler(name)
+        monkeypatch.setattr(sys.modules[f"lambdas.{name}.handler"], "Database", made)
+        return found
+
+    monkeypatch.setattr(parts, "handler", ending)
+    yield
+    for database in opened:
+        database.close()
+
+
 @pytest.mark.integration
+@pytest.mark.usefixtures("handlers_end")
 @pytest.mark.parametrize(
     "name", ["ingest", "events", "reconcile", "asof", "query", "history", "coldstart", "synth"]
 )

@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.application.ports import EventStore, Issue, Neighbours
 from qis.domain import events as ev
 from tests.support.builders import (
@@ -23,14 +22,6 @@ from tests.support.builders import (
     snap,
     value_append,
 )
-from tests.support.fakes import MemoryEventStore
-
-
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.integration)])
-def store(request: pytest.FixtureRequest) -> EventStore:
-    if request.param == "memory":
-        return MemoryEventStore()
-    return PostgresEventStore(request.getfixturevalue("database").app)
 
 
 def note(number: int) -> ev.NewEvent:

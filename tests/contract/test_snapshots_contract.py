@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import pytest
-
-from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.application.ports import EventStore
 from qis.domain import events as ev
 from qis.domain.value_history import SNAPSHOT_FORMAT, ValueHistory
 from tests.support.builders import EUR, FIRST, append
-from tests.support.fakes import MemoryEventStore
 
 STREAM = ev.value_stream(EUR, FIRST.text)
-
-
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.integration)])
-def store(request: pytest.FixtureRequest) -> EventStore:
-    if request.param == "memory":
-        return MemoryEventStore()
-    return PostgresEventStore(request.getfixturevalue("database").app)
 
 
 def fill(store: EventStore, start: int, count: int) -> None:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
-from qis.application.ingest import Delivery, Ingest
+from qis.application.ingest import Delivery
 from qis.application.reconcile import Reconciler, Trigger
 from qis.domain import events as ev
 from qis.domain.rules import parse_rules
@@ -20,11 +19,8 @@ from qis.domain.snap import parse_instant
 from tests.support.builders import catalogue, rules_body, series_body, source_body
 from tests.support.fakes import (
     FixedCatalogue,
-    MemoryAdmissions,
-    MemoryDeadLetters,
     MemoryEventStore,
-    MemoryRawStore,
-    MemoryReceipts,
+    ingest_into,
 )
 
 SOURCES = ("north", "south", "east", "west", "centre")
@@ -128,15 +124,7 @@ def clean_run(load: Load) -> Decisions:
             )
         )
         store = MemoryEventStore()
-        ids = iter(range(10**9))
-        ingest = Ingest(
-            MemoryAdmissions(store),
-            known,
-            MemoryRawStore(),
-            MemoryDeadLetters(),
-            MemoryReceipts(),
-            lambda ids=ids: UUID(int=next(ids)),  # type: ignore[misc]  # bound now, not when called
-        )
+        ingest = ingest_into(store, known)
         mine = [data for key, data in load.records if key == one]
         for start in range(0, len(mine), BATCH):
             batch = mine[start : start + BATCH]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,12 +20,6 @@ from tests.support.databases import FreshDatabase
 @pytest.fixture
 def store(database: FreshDatabase) -> PostgresEventStore:
     return PostgresEventStore(database.app)
-
-
-@pytest.fixture
-def owner(database: FreshDatabase) -> Iterator[psycopg.Connection]:
-    with database.connect() as connection:
-        yield connection
 
 
 def note(**data: Any) -> ev.NewEvent:

@@ -39,25 +39,12 @@ from tests.support.builders import (
     source_body,
 )
 from tests.support.databases import FreshDatabase
+from tests.support.lambdas import Context
 from tests.support.push import MemorySockets, values
 
 # Powertools warns of a function that fails before it has measured anything.
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 WITHIN = 30.0
-
-
-@dataclass
-class Context:
-    """What is read of the Lambda context."""
-
-    function_name: str = "qis-test"
-    memory_limit_in_mb: int = 512
-    invoked_function_arn: str = "arn:aws:lambda:us-east-1:000000000000:function:qis-test"
-    aws_request_id: str = "1"
-    remaining: Iterator[int] = field(default_factory=lambda: iter([]))
-
-    def get_remaining_time_in_millis(self) -> int:
-        return next(self.remaining, 0)
 
 
 @dataclass
@@ -79,6 +66,8 @@ class System:
             if variable in known:
                 self.monkeypatch.setenv(variable, known[variable])
         module = importlib.reload(importlib.import_module(f"lambdas.{name}.handler"))
+        if hasattr(module, "Database"):
+            self.monkeypatch.setattr(module, "Database", self.database.made)
         self.loaded.append(module)
         handler: Callable[[dict[str, Any], object], dict[str, Any]] = module.handler
         return lambda event: handler(event, Context())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
@@ -37,12 +36,6 @@ from tests.support.fakes import EPOCH
 from tests.twin.waiting import until
 
 Values = dict[tuple[str, int], tuple[int, int]]
-
-
-@pytest.fixture
-def owner(database: FreshDatabase) -> Iterator[psycopg.Connection]:
-    with database.connect() as connection:
-        yield connection
 
 
 def closed(kind: str, issue: UUID, day: int, id_: str) -> ev.NewEvent:

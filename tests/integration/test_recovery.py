@@ -25,12 +25,6 @@ TABLES = ("events", "stream_heads", "catalogue_revision", *MODELS)
 
 
 @pytest.fixture
-def owner(database: FreshDatabase) -> Iterator[psycopg.Connection]:
-    with database.connect() as connection:
-        yield connection
-
-
-@pytest.fixture
 def restored(database: FreshDatabase, template: Template) -> Iterator[FreshDatabase]:
     """A copy of the database as it was in the middle of a history, which went on in the original. Ask for it
     before any connection to the original, which a copy does not allow."""

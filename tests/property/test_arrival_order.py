@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qis.application.ingest import Delivery, Ingest
+from qis.application.ingest import Delivery
 from qis.application.reconcile import Reconciler, Trigger
 from qis.application.rules import Scope, WhatIf
 from qis.domain.events import DATA_INGESTED
@@ -19,11 +18,8 @@ from qis.domain.snap import Snap, parse_instant
 from tests.support.builders import EUR, SOURCES, catalogue, rules, snap
 from tests.support.fakes import (
     FixedCatalogue,
-    MemoryAdmissions,
-    MemoryDeadLetters,
     MemoryEventStore,
-    MemoryRawStore,
-    MemoryReceipts,
+    ingest_into,
 )
 
 SNAPS = [snap(d) for d in range(6)]
@@ -78,18 +74,9 @@ class Pipeline:
 
     def __init__(self, rule_set: RuleSet) -> None:
         self.store = MemoryEventStore()
-        reader = FixedCatalogue(catalogue(rule_sets=[rule_set]))
-        ids = iter(range(10**6))
-        self.ingest = Ingest(
-            MemoryAdmissions(self.store),
-            reader,
-            MemoryRawStore(),
-            MemoryDeadLetters(),
-            MemoryReceipts(),
-            lambda: UUID(int=next(ids)),
-        )
-        self.reader = reader
-        self.reconciler = Reconciler(self.store, reader)
+        self.reader = FixedCatalogue(catalogue(rule_sets=[rule_set]))
+        self.ingest = ingest_into(self.store, self.reader)
+        self.reconciler = Reconciler(self.store, self.reader)
         self.seen = 0
         self.delivered = 0
 

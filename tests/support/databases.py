@@ -23,6 +23,7 @@ class FreshDatabase:
     server: PostgresServer
     name: str
     _open: list[Database] = field(default_factory=list)
+    _app: Database | None = None
 
     @property
     def owner(self) -> Target:
@@ -37,11 +38,18 @@ class FreshDatabase:
     @property
     def app(self) -> Database:
         """The connection of a function; the same at every call."""
-        return self._open[0] if self._open else self.another()
+        if self._app is None:
+            self._app = self.another()
+        return self._app
 
     def another(self) -> Database:
         """One more connection of a function, closed with the test."""
-        self._open.append(Database(self.target, "qis-test"))
+        return self.made(self.target, "qis-test")
+
+    def made(self, target: Target, application: str) -> Database:
+        """A connection, closed with the test: what a handler makes in the process of a test takes the place
+        of its ``Database``, which lives as long as its process."""
+        self._open.append(Database(target, application))
         return self._open[-1]
 
     def connect(self) -> psycopg.Connection:

@@ -15,6 +15,7 @@ from uuid import UUID
 from qis.application.admission import Known, fates
 from qis.application.arrivals import Arrived
 from qis.application.detectors import Kept, Past
+from qis.application.ingest import Ingest
 from qis.application.ports import (
     Admission,
     Append,
@@ -66,7 +67,6 @@ class MemoryEventStore:
         self._transactions = count(1)
         self.streams: dict[str, list[ev.Event]] = {}
         self.log: list[ev.Event] = []
-        self.snapshots: dict[str, tuple[int, Mapping[str, Any]]] = {}
         self.decisions: dict[tuple[str, Snap], tuple[str, Decimal | None]] = {}
         self.standings: dict[tuple[str, Snap], ev.Data] = {}
         self.official: dict[tuple[str, Snap], list[ev.Event]] = {}
@@ -361,6 +361,25 @@ class MemoryReceipts:
             return answer
         first = self._by_key.setdefault((actor, idempotency_key), (request_hash, answer))
         return first[1]
+
+
+def ingest_into(
+    store: MemoryEventStore,
+    reader: FixedCatalogue,
+    *,
+    raw: MemoryRawStore | None = None,
+    letters: MemoryDeadLetters | None = None,
+) -> Ingest:
+    """Ingest with everything behind its ports in memory; its ids are numbers."""
+    ids = count(1)
+    return Ingest(
+        MemoryAdmissions(store),
+        reader,
+        raw or MemoryRawStore(),
+        letters or MemoryDeadLetters(),
+        MemoryReceipts(),
+        lambda: UUID(int=next(ids)),
+    )
 
 
 class MemoryBus:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from qis.application.ingest import MAX_REST_CLAIMS, PIECE, Delivery, Ingest
+from qis.application.ingest import MAX_REST_CLAIMS, PIECE, Delivery
 from qis.application.ports import Unavailable
 from qis.domain.errors import Conflict, InvalidInput
 from qis.domain.events import value_stream
@@ -28,11 +28,10 @@ from tests.support.builders import (
 )
 from tests.support.fakes import (
     FixedCatalogue,
-    MemoryAdmissions,
     MemoryDeadLetters,
     MemoryEventStore,
     MemoryRawStore,
-    MemoryReceipts,
+    ingest_into,
 )
 
 STREAM = value_stream(EUR, FIRST.text)
@@ -48,15 +47,7 @@ class World:
     reader: FixedCatalogue = field(default_factory=lambda: FixedCatalogue(catalogue()))
 
     def __post_init__(self) -> None:
-        ids = (UUID(int=n) for n in range(1, 10**6))
-        self.ingest = Ingest(
-            MemoryAdmissions(self.store),
-            self.reader,
-            self.raw,
-            self.letters,
-            MemoryReceipts(),
-            lambda: next(ids),
-        )
+        self.ingest = ingest_into(self.store, self.reader, raw=self.raw, letters=self.letters)
 
     def deliver(self, *records: tuple[str, bytes], redriven: bool = False) -> dict[str, int]:
         found = self.ingest.deliveries([Delivery(i, "load", p, redriven) for i, p in records])

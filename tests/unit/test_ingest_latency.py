@@ -14,6 +14,7 @@ import pytest
 
 from lambdas.ingest import handler as ingest
 from tests.support.builders import kinesis_event
+from tests.support.lambdas import Context
 
 ARRIVED = 1_767_646_800.0
 
@@ -43,16 +44,6 @@ class Slow:
             raise ConnectionError("no database")
         self.taken += deliveries
         return Counter(accepted=len(deliveries))
-
-
-@dataclass
-class Context:
-    """What Powertools reads of the Lambda context."""
-
-    function_name: str = "qis-test-ingest"
-    memory_limit_in_mb: int = 512
-    invoked_function_arn: str = "arn:aws:lambda:eu-central-1:000000000000:function:qis-test-ingest"
-    aws_request_id: str = "1"
 
 
 @pytest.fixture

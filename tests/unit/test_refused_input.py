@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from qis.application.ingest import MAX_BYTES, Delivery, Ingest
+from qis.application.ingest import MAX_BYTES, Delivery
 from qis.domain.claims import parse_claim
 from qis.domain.errors import InvalidInput, refuse, shown
 from qis.domain.rules import parse_rules
@@ -29,11 +28,9 @@ from tests.support.builders import (
 )
 from tests.support.fakes import (
     FixedCatalogue,
-    MemoryAdmissions,
     MemoryDeadLetters,
     MemoryEventStore,
-    MemoryRawStore,
-    MemoryReceipts,
+    ingest_into,
 )
 from tests.support.refusals import broken
 
@@ -273,14 +270,7 @@ def test_a_poison_record_is_dead_lettered_with_its_reason_and_its_neighbours_are
     payload: bytes, field: str, rule: str
 ) -> None:
     store, letters = MemoryEventStore(), MemoryDeadLetters()
-    ingest = Ingest(
-        MemoryAdmissions(store),
-        FixedCatalogue(CATALOGUE),
-        MemoryRawStore(),
-        letters,
-        MemoryReceipts(),
-        lambda: UUID(int=1),
-    )
+    ingest = ingest_into(store, FixedCatalogue(CATALOGUE), letters=letters)
     batch = [
         Delivery("1", "load", claim_record()),
         Delivery("2", "load", payload),
