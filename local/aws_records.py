@@ -30,6 +30,10 @@ class Kept(list[dict[str, Any]]):
         self._file.write(_line(record))
         self._file.flush()
 
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
+
     def __deepcopy__(self, memo: dict[int, Any]) -> list[dict[str, Any]]:
         return copy.deepcopy(list(self), memo)
 
@@ -39,19 +43,34 @@ class RecordFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._kept: dict[Path, Kept] = {}
 
     def keep(self, stream: Mapping[str, Any]) -> None:
         """Keep the records of a stream from now on, with those that were kept before."""
         for shard_id, shard in stream["shards"].items():
             if not isinstance(shard["records"], Kept):
-                shard["records"] = Kept(shard["records"], self._file(stream, shard_id))
+                file = self._file(stream, shard_id)
+                self._close(file)
+                shard["records"] = self._kept[file] = Kept(shard["records"], file)
 
     def forget(self, stream: Mapping[str, Any] | None) -> None:
         """Remove what was kept, if there was such a stream: a new one of the name is another."""
         if stream is None:
             return
         for shard_id in stream["shards"]:
-            self._file(stream, shard_id).unlink(missing_ok=True)
+            file = self._file(stream, shard_id)
+            self._close(file)
+            file.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Write no more."""
+        for file in list(self._kept):
+            self._close(file)
+
+    def _close(self, file: Path) -> None:
+        kept = self._kept.pop(file, None)
+        if kept is not None:
+            kept.close()
 
     def _file(self, stream: Mapping[str, Any], shard_id: str) -> Path:
         return self._folder / f"{stream['StreamName']}.{shard_id}"

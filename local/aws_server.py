@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,18 @@ ALLOWED_AS = {
 """Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html"""
 
 
-def install() -> None:
+def install() -> RecordFiles:
     """Replace how the streams keep and forget records and forget iterators, how the bus remembers events, and
-    what batches of messages are allowed as."""
+    what batches of messages are allowed as.
+
+    Returns:
+        The files of the records, to be closed at the end.
+    """
     from ministack.core import iam_actions  # type: ignore[import-untyped]  # ships no types
     from ministack.services import eventbridge, kinesis  # type: ignore[import-untyped]  # ships no types
 
-    _install_streams(kinesis, RecordFiles(Path(os.environ["STATE_DIR"]) / "records"))
+    files = RecordFiles(Path(os.environ["STATE_DIR"]) / "records")
+    _install_streams(kinesis, files)
     named = iam_actions.extract_iam_action
 
     def action(*request: Any) -> str | None:
@@ -39,6 +45,7 @@ def install() -> None:
 
     iam_actions.extract_iam_action = action
     eventbridge._events_log_list = list
+    return files
 
 
 def _install_streams(kinesis: Any, files: RecordFiles) -> None:
@@ -77,5 +84,5 @@ def _install_streams(kinesis: Any, files: RecordFiles) -> None:
 if __name__ == "__main__":
     from ministack.app import main  # type: ignore[import-untyped]  # ships no types
 
-    install()
-    main()
+    with closing(install()):
+        main()

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.support.databases import FreshDatabase
-from tests.twin.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 

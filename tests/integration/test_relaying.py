@@ -18,7 +18,7 @@ from qis.domain.events import Position
 from tests.support.builders import published, value_append
 from tests.support.databases import FreshDatabase
 from tests.support.fakes import MemoryBackbone
-from tests.twin.waiting import until
+from tests.support.waiting import until
 
 
 def relay(database: FreshDatabase, backbone: MemoryBackbone, wanted: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ STREAM, SHARD = "stream", "shardId-000000000000"
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """What is replaced, for one test."""
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     from ministack.core import iam_actions  # type: ignore[import-untyped]  # ships no types
@@ -33,7 +34,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (iam_actions, "extract_iam_action"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back at the end
-    install()
+    with closing(install()):
+        yield
 
 
 @pytest.fixture
