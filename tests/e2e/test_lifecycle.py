@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ def ports(twin: Twin) -> list[int]:
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
     found = []
-    for line in open("/proc/net/tcp").read().splitlines()[1:]:  # noqa: PTH123, SIM115
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[3] == "0A" and fields[9] in inodes:
             address, port = fields[1].split(":")
