@@ -33,7 +33,7 @@ from tests.support.builders import (
 )
 from tests.support.databases import FreshDatabase
 from tests.support.fakes import EPOCH
-from tests.twin.waiting import until
+from tests.support.waiting import until
 
 Values = dict[tuple[str, int], tuple[int, int]]
 
