@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 import time
 import zlib
@@ -22,6 +23,8 @@ from uuid import uuid4
 
 from local.patterns import matches
 from local.runtime import Answer
+
+log = logging.getLogger(__name__)
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 2.0
 EXHAUSTED, TOO_OLD = "RetryAttemptsExhausted", "RecordAgeExceeded"
@@ -152,15 +155,21 @@ class ShardPoller:
     async def run(self) -> None:
         """Poll until stopped. A stream that does not answer is asked again."""
         iterator: str | None = None
+        away = False
         while not self._stopping:
             try:
                 if iterator is None:
                     iterator = await self._start()
                 records, iterator = await self._read_batch(iterator)
-            except (OSError, ValueError):
-                iterator = None
+            except (OSError, ValueError) as reason:
+                if not away:
+                    log.warning("%s: its stream does not answer: %s", self._source.function, reason)
+                away, iterator = True, None
                 await self._sleep(AWAY_PAUSE)
                 continue
+            if away:
+                log.info("%s: its stream answers again", self._source.function)
+                away = False
             if not records:
                 if self.lag.idle_since is None:
                     self.lag.idle_since = self._clock()
@@ -215,18 +224,20 @@ class ShardPoller:
         event = {"Records": [event_record(r, self._shard, self._source) for r in records]}
         answer = await self._invoke(self._source.function, json.dumps(event, separators=(",", ":")).encode())
         if answer.error is not None:
+            log.warning("%s: a batch of %d failed: %s", self._source.function, len(records), answer.error)
             return 0, True
         if not self._source.partial_failures:
             return None, False
         return first_failure(answer.payload, [r["SequenceNumber"] for r in records])
 
     async def _again(self, part: _Part, failed_from: int, whole: bool) -> list[_Part]:
-        """What is to be tried again after a failure. Splitting does not use up a retry."""
+        """What is to be tried again after a failure. Splitting uses up no retry, and neither half answers
+        for what the other may have used up."""
         rest = part.records[failed_from:]
         if whole and self._source.bisect and len(rest) > 1:
             await self._sleep(FIRST_BACKOFF)
             middle = len(rest) // 2
-            return [_Part(rest[:middle], part.retries), _Part(rest[middle:], part.retries)]
+            return [_Part(rest[:middle]), _Part(rest[middle:])]
         # Progress is no repetition: a part that got further starts its retries anew.
         retries = part.retries + 1 if failed_from == 0 else 1
         if 0 <= self._source.max_retries < retries:
@@ -247,6 +258,7 @@ class ShardPoller:
         self, records: list[Record], part: _Part, condition: str, *, whole: bool = False
     ) -> None:
         self.lag.failed += len(records)
+        log.error("%s: %d records are given up: %s", self._source.function, len(records), condition)
         url = self._source.on_failure_url
         if url is None:
             return

@@ -289,6 +289,22 @@ def test_a_stream_that_does_not_answer_is_asked_again_from_the_checkpoint(world:
     assert w.function.done == [record(n)["SequenceNumber"] for n in range(4)]
 
 
+def test_an_operator_reads_of_each_outage_once_and_of_all_that_fails(
+    world: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "local.poller")
+    w = world(records(2), Function(_poisoned(1)), batch_size=1, max_retries=1)
+    w.stream.away = 3
+    w.drain()
+    assert [record.getMessage() for record in caplog.records] == [
+        "function: its stream does not answer: the stream is away",
+        "function: its stream answers again",
+        "function: a batch of 1 failed: RuntimeError: poison",
+        "function: a batch of 1 failed: RuntimeError: poison",
+        "function: 1 records are given up: RetryAttemptsExhausted",
+    ]
+
+
 def test_lanes_run_side_by_side_and_keep_the_order_of_a_key(world: Make) -> None:
     keys = [f"key{n % 5}" for n in range(100)]
     w = world([record(n, key=k) for n, k in enumerate(keys)], Function(), parallelization=4)
