@@ -132,7 +132,6 @@ class Service(Construct):
             | {
                 "database_host": at.database_host,
                 "database_user": MIGRATE_USER,
-                "function_user": FUNCTION_USER,
             },
         }
         return {name: self._function(name, given) for name, given in values.items()}

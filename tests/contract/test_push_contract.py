@@ -18,7 +18,6 @@ from qis.application.ports import EventStore, Unavailable
 from qis.application.push import Connections
 from qis.application.register import Register
 from qis.domain.events import START, Position
-from qis.domain.subscriptions import keys_of
 from tests.support.builders import (
     EUR,
     FIXING,
@@ -33,7 +32,7 @@ from tests.support.builders import (
 )
 from tests.support.databases import FreshDatabase
 from tests.support.fakes import MemoryEventStore
-from tests.support.push import MemoryConnections
+from tests.support.push import MemoryConnections, keys_of
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=2)

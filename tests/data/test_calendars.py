@@ -93,10 +93,9 @@ def test_an_overnight_session_opens_on_the_day_before() -> None:
     assert globex.close(monday).date() == monday
 
 
-def test_neighbouring_sessions_skip_weekends_and_holidays() -> None:
+def test_next_sessions_skip_weekends_and_holidays() -> None:
     nyse = calendar("NYSE")
     assert nyse.next_session(date(2001, 9, 10)) == date(2001, 9, 17)
-    assert nyse.previous_session(date(2001, 9, 16)) == date(2001, 9, 10)
     assert nyse.next_session(date(2025, 7, 3)) == date(2025, 7, 7)
     assert list(nyse.sessions(date(2025, 7, 3), date(2025, 7, 7))) == [date(2025, 7, 3), date(2025, 7, 7)]
     assert list(nyse.sessions(date(2025, 7, 7), date(2025, 7, 3))) == []
@@ -134,8 +133,6 @@ def test_refusals_are_named() -> None:
             ask(date(2031, 1, 1))
     with pytest.raises(OutOfRange, match="after 2030-12-31"):
         nyse.next_session(LAST)
-    with pytest.raises(OutOfRange, match="before 1999-01-01"):
-        nyse.previous_session(FIRST)
 
 
 def test_aliases_lead_to_calendars_and_each_is_loaded_once() -> None:

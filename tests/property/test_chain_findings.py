@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from qis.domain.detection import Fault
 from qis.domain.detection.records import Said, judge_records, refused
 from qis.domain.errors import InvalidInput
-from qis.domain.kinds.options import option_symbol
+from qis.domain.kinds.options import OptionSymbol
 from qis.domain.series import Series
 from qis.domain.snap import Snap, parse_instant
 from tests.support import records
@@ -63,7 +63,7 @@ class Market(NamedTuple):
         price = sign * (held * cumulative(sign * d1) - owed * cumulative(sign * (d1 - spread)))
         bid = max(Decimal(0), Decimal(price - self.width).quantize(CENT, ROUND_FLOOR))
         return {
-            "symbol": option_symbol("XMPL", expiry, right, Decimal(strike)).text,
+            "symbol": OptionSymbol("XMPL", expiry, right, Decimal(strike)).text,
             "bid": str(bid),
             "ask": str(Decimal(price + self.width).quantize(CENT, ROUND_CEILING)),
             "implied_volatility": f"{self.volatility:.4f}",
@@ -255,7 +255,7 @@ def test_contracts_that_expired_are_not_missing() -> None:
     expired = market._replace(expiries=market.expiries[1:])
     before = {**expired.chain(TODAY)}
     before["contracts"] = [
-        {"symbol": option_symbol("XMPL", TODAY, "C", Decimal(100)).text, "bid": "1.00", "ask": "1.10"},
+        {"symbol": OptionSymbol("XMPL", TODAY, "C", Decimal(100)).text, "bid": "1.00", "ask": "1.10"},
         *before["contracts"],
     ]
     assert found(market.series, before, expired.chain(NEXT)) == set()

@@ -12,8 +12,16 @@ from typing import Any
 from qis.application.ports import Unavailable
 from qis.application.push import PUSHED, Gone, Listener, Page
 from qis.domain.events import Position, value_stream_subject
-from qis.domain.subscriptions import keys_of
+from qis.domain.subscriptions import GROUP, PATTERN, SERIES
 from tests.support.fakes import MemoryEventStore
+
+
+def keys_of(reference_data_id: str, group: str | None) -> frozenset[str]:
+    """Every key under which a value of a series finds its listeners: what the database has to say, too."""
+    dots = (i for i, c in enumerate(reference_data_id) if c == ".")
+    patterns = {f"{PATTERN}{reference_data_id[: i + 1]}*" for i in dots if i}
+    groups = set() if group is None else {GROUP + group}
+    return frozenset({SERIES + reference_data_id, f"{PATTERN}*", *patterns, *groups})
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from qis.domain.errors import InvalidInput
-from qis.domain.kinds.options import option_symbol, parse_symbol
+from qis.domain.kinds.options import parse_symbol
 from qis.domain.snap import parse_instant
 from tests.support import records
 from tests.support.records import AT, CHAIN, chain, contract
@@ -39,7 +39,6 @@ def test_a_symbol_is_taken_apart_and_put_together_again(
     assert symbol == (root, expiry, right, Decimal(strike))
     assert symbol.text == text
     assert parse_symbol(text.replace(" ", "")) == symbol
-    assert option_symbol(root, expiry, right, Decimal(strike)) == symbol
 
 
 @pytest.mark.parametrize(
@@ -59,12 +58,6 @@ def test_what_is_no_symbol_is_refused(text: object, rule: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         parse_symbol(text)
     assert [v.rule for v in refusal.value.violations] == [rule]
-
-
-@pytest.mark.parametrize("strike", ["0", "-1", "0.0005", "100000"])
-def test_a_strike_that_eight_digits_cannot_say_is_refused(strike: str) -> None:
-    with pytest.raises(InvalidInput, match="occ-strike"):
-        option_symbol("AAPL", date(2026, 1, 16), "C", Decimal(strike))
 
 
 def test_a_chain_that_keeps_every_bound_fails_none() -> None:

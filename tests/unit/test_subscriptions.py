@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qis.domain.events import Position
-from qis.domain.subscriptions import MAX_KEYS, keys_of, parse_wish
+from qis.domain.subscriptions import MAX_KEYS, parse_wish
+from tests.support.push import keys_of
 from tests.support.refusals import broken
 
 

@@ -135,9 +135,6 @@ class RelayEnvironment(DatabaseEnvironment, frozen=True, kw_only=True):
 class MigrateEnvironment(DatabaseEnvironment, frozen=True, kw_only=True):
     """``migrate``: applies the SQL migrations as a deploy step."""
 
-    function_user: str
-    """Database role that the other functions connect as; granted what they need, no more."""
-
 
 FUNCTIONS: dict[str, type[Environment]] = {
     "ingest": IngestEnvironment,

@@ -129,12 +129,3 @@ def series_of(keys: frozenset[str]) -> frozenset[str]:
 def groups_of(keys: frozenset[str]) -> frozenset[str]:
     """Names of the groups."""
     return frozenset(key.removeprefix(GROUP) for key in keys if key.startswith(GROUP))
-
-
-def keys_of(reference_data_id: str, group: str | None) -> frozenset[str]:
-    """Every key under which a value of a series finds its listeners. The database has the same function,
-    ``push_keys``; a contract test holds them together."""
-    dots = (i for i, c in enumerate(reference_data_id) if c == ".")
-    patterns = {f"{PATTERN}{reference_data_id[: i + 1]}*" for i in dots if i}
-    groups = set() if group is None else {GROUP + group}
-    return frozenset({SERIES + reference_data_id, f"{PATTERN}*", *patterns, *groups})

@@ -129,15 +129,7 @@ class TradingCalendar:
         """
         self._covered(start)
         self._covered(end)
-        return takewhile(lambda day: day <= end, self._walk(start, _DAY))
-
-    def previous_session(self, day: date) -> date:
-        """The last session before ``day``, which itself need not be one.
-
-        Raises:
-            OutOfRange: ``day``, or the session sought, is not covered.
-        """
-        return self._nearest(day, -_DAY)
+        return takewhile(lambda day: day <= end, self._walk(start))
 
     def next_session(self, day: date) -> date:
         """The first session after ``day``, which itself need not be one.
@@ -145,20 +137,16 @@ class TradingCalendar:
         Raises:
             OutOfRange: ``day``, or the session sought, is not covered.
         """
-        return self._nearest(day, _DAY)
-
-    def _nearest(self, day: date, step: timedelta) -> date:
         self._covered(day)
-        for session in self._walk(day + step, step):
+        for session in self._walk(day + _DAY):
             return session
-        side = "after" if step > timedelta(0) else "before"
-        raise OutOfRange(f"{self.name} covers no session {side} {day}")
+        raise OutOfRange(f"{self.name} covers no session after {day}")
 
-    def _walk(self, day: date, step: timedelta) -> Iterator[date]:
-        while self.first <= day <= self.last:
+    def _walk(self, day: date) -> Iterator[date]:
+        while day <= self.last:
             if self.is_session(day):
                 yield day
-            day += step
+            day += _DAY
 
     def _covered(self, day: date) -> None:
         if not self.first <= day <= self.last:

@@ -5,7 +5,7 @@ same name there does for one item, in whole numbers and in the same operations o
 the same bits (``tests/property/test_fusion_columns.py``). What has no array form is left to the code for one
 item, with a memory made for it: items whose sources do not agree exactly, and methods that are no vote.
 
-Needs numpy, which is why nothing that runs in a function imports it.
+Needs numpy, which no function loads: so the code for one item stays, and is not this code given one item.
 """
 
 from __future__ import annotations

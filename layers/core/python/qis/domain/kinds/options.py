@@ -59,25 +59,6 @@ class OptionSymbol(NamedTuple):
         return self.root, self.expiry, self.strike, self.right
 
 
-def option_symbol(root: str, expiry: date, right: str, strike: Decimal) -> OptionSymbol:
-    """A symbol from its parts.
-
-    Raises:
-        InvalidInput: a part that 21 characters cannot say: rules ``occ-root``, ``occ-expiry``,
-            ``occ-right``, ``occ-strike``.
-    """
-    if not _ROOT.fullmatch(root):
-        raise refuse("root", root, "occ-root", "is not a letter and up to 5 letters or digits")
-    if not 2000 <= expiry.year <= 2099:
-        raise refuse("expiry", expiry.isoformat(), "occ-expiry", "is not in the years 2000 to 2099")
-    if right not in ("C", "P"):
-        raise refuse("right", right, "occ-right", "is not C or P")
-    thousandths = _EXACT.multiply(strike, _THOUSAND)
-    if thousandths != thousandths.to_integral_value() or not 1 <= thousandths <= 99_999_999:
-        raise refuse("strike", str(strike), "occ-strike", "is not 0.001 to 99999.999 in thousandths")
-    return OptionSymbol(root, expiry, right, strike)
-
-
 def parse_symbol(text: object, name: str = "symbol") -> OptionSymbol:
     """An OCC symbol; the padding of the root may be left out, as in OPRA feeds.
 
