@@ -35,17 +35,20 @@ install: $(VENV)/.local.stamp  ## what `make up` needs, into .venv
 install-dev: $(VENV)/.dev.stamp  ## what `make test` and `make check` need, into .venv
 
 $(UV): requirements/tools.txt
+	@echo "installing into $(VENV) …" >&2
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
 	@touch $(UV)
 
 $(VENV)/.local.stamp: $(UV) requirements/local.txt pyproject.toml
+	@echo "installing what runs …" >&2
 	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/local.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev.stamp: $(VENV)/.local.stamp requirements/dev.txt cdk/cli/package-lock.json
+	@echo "installing what tests and checks need …" >&2
 	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m cdk.node --install
 	@touch $@

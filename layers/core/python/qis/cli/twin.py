@@ -122,6 +122,8 @@ def _write(file: Path, text: str) -> None:
 
 def _start_detached(session: Session, port: int | None, empty: bool) -> dict[str, Any]:
     """The twin in a process of its own; its summary once it is ready."""
+    from local.state import twin_running
+
     session.data_dir.mkdir(parents=True, exist_ok=True)
     summary, log = session.data_dir / SUMMARY, session.data_dir / LOG
     summary.unlink(missing_ok=True)
@@ -135,8 +137,10 @@ def _start_detached(session: Session, port: int | None, empty: bool) -> dict[str
             start_new_session=True,
         )
     deadline = time.monotonic() + READY_PATIENCE
-    with session.err.status("starting the local twin …"):
+    with session.err.status("starting the local twin …") as shown:
         while not summary.exists():
+            if twin_running(session.data_dir) is not None:
+                shown.update("it runs; waiting until all data has reached the consumers …")
             if child.poll() is not None:
                 told = log.read_text(errors="replace").strip()
                 raise failure(
