@@ -17,7 +17,7 @@ from qis.adapters.backbone import backbone_events, failures
 from qis.adapters.postgres.arrival_states import PostgresArrivalStates
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.checked_values import PostgresCheckedValues
-from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.postgres.connection import STREAM_PATIENCE, Database, Target
 from qis.adapters.postgres.detector_states import PostgresDetectorStates
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.issues import PostgresIssues
@@ -53,7 +53,7 @@ class App:
 def bootstrap() -> App:
     """The use cases with their adapters, once per process."""
     env = QualityEnvironment.read(os.environ)
-    database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-quality")
+    database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-quality", STREAM_PATIENCE)
     store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
     facts = PostgresFacts(database)

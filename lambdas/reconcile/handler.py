@@ -14,7 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.backbone import backbone_events, failures
 from qis.adapters.postgres.catalogue import PostgresCatalogue
-from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.postgres.connection import STREAM_PATIENCE, Database, Target
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.application.reconcile import Reconciler, Trigger
 from qis.domain.events import DATA_INGESTED
@@ -30,7 +30,7 @@ metrics = Metrics()
 def bootstrap() -> Reconciler:
     """The use case with its adapters, once per process."""
     env = ReconcileEnvironment.read(os.environ)
-    database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-reconcile")
+    database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-reconcile", STREAM_PATIENCE)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
     return Reconciler(PostgresEventStore(database), PostgresCatalogue(database, time.monotonic))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from math import ceil, log2
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 import app
 from cdk.environments import ENVIRONMENTS, UnknownEnvironmentError, load
 from cdk.environments.settings import Settings
+from qis.adapters.postgres.connection import STREAM_PATIENCE
 
 
 def changed(name: str, path: str, value: Any) -> dict[str, Any]:
@@ -116,6 +118,17 @@ def test_the_app_says_which_environments_exist(argv: list[str], capsys: pytest.C
 def test_a_wrong_setting_is_refused_by_name(name: str, path: str, value: Any, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         Settings.model_validate(changed(name, path, value))
+
+
+@pytest.mark.parametrize("name", sorted(ENVIRONMENTS))
+@pytest.mark.parametrize("function", ["reconcile", "quality"])
+def test_a_database_may_be_away_for_ten_minutes_before_a_record_is_given_up(name: str, function: str) -> None:
+    """A batch that fails is halved down to one record, which is then tried so often; each attempt waits."""
+    settings = load(name)
+    source, size = settings.event_sources[function], settings.functions[function]
+    attempts = ceil(log2(source.batch_size)) + 1 + source.retry_attempts
+    assert attempts * STREAM_PATIENCE >= 600
+    assert size.timeout_seconds >= STREAM_PATIENCE + 10, "the wait ends before the function does"
 
 
 @pytest.mark.parametrize("name", ["prod", "prod-reference", "dr"])

@@ -9,7 +9,7 @@ import psycopg
 
 from local.postgres import OWNER, PostgresServer
 from qis.adapters.postgres import migrate
-from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.postgres.connection import PATIENCE, Database, Target
 
 HOST = "127.0.0.1"
 APP = "qis_app"
@@ -46,10 +46,10 @@ class FreshDatabase:
         """One more connection of a function, closed with the test."""
         return self.made(self.target, "qis-test")
 
-    def made(self, target: Target, application: str) -> Database:
+    def made(self, target: Target, application: str, patience: float = PATIENCE) -> Database:
         """A connection, closed with the test: what a handler makes in the process of a test takes the place
         of its ``Database``, which lives as long as its process."""
-        self._open.append(Database(target, application))
+        self._open.append(Database(target, application, patience))
         return self._open[-1]
 
     def connect(self) -> psycopg.Connection:

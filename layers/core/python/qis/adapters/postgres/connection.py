@@ -75,6 +75,9 @@ def _is_loopback(host: str) -> bool:
 
 PATIENCE = 15.0
 """Seconds for which connecting is tried again: a restart or a failover takes some."""
+STREAM_PATIENCE = 45.0
+"""The same for a function that reads a stream: nobody waits for its answer, and each attempt that fails
+brings its records closer to being given up, which is for what cannot be processed, not for what can wait."""
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
 
 
@@ -111,7 +114,11 @@ class Database:
     repeating is safe.
     """
 
-    def __init__(self, target: Target, application: str) -> None:
+    def __init__(self, target: Target, application: str, patience: float = PATIENCE) -> None:
+        """Args:
+        patience: seconds for which connecting is tried again.
+        """
+        self._patience = patience
         self._target = target
         self._application = application
         self._connection: Connection | None = None
@@ -120,14 +127,14 @@ class Database:
         """The kept connection; a new one where it is closed or broken, or the server ended it meanwhile.
 
         Raises:
-            psycopg.OperationalError: the server cannot be reached for ``PATIENCE`` seconds.
+            psycopg.OperationalError: the server could not be reached for as long as there was patience.
         """
         import psycopg
 
         if self._connection is not None and _ended(self._connection):
             self.close()
         if self._connection is None:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + self._patience
             pause = FIRST_PAUSE
             while True:
                 try:
