@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from qis.cli import render
@@ -32,6 +34,29 @@ def test_a_row_without_room_becomes_a_block() -> None:
         "  value  1234567.12345678",
         "sources  a",
     ]
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.integers(0, 10**12),
+            st.text("abc- ", max_size=60),
+            st.decimals(-(10**6), 10**6, places=4),
+            st.text("xyz", max_size=30),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    width=st.integers(10, 150),
+)
+def test_nothing_is_lost_at_any_width(rows: list[tuple[object, ...]], width: int) -> None:
+    said = printed(width, ("item", "a few words", "value", "name"), *rows)
+    for item, _, value, _ in rows:
+        assert str(item) in said
+        assert str(value) in said
+    for letters in ("bc", "yz"):  # of the heads none has them
+        told = sum(str(cell).count(c) for row in rows for cell in row for c in letters)
+        assert sum(said.count(c) for c in letters) == told
 
 
 def test_only_long_words_are_broken() -> None:

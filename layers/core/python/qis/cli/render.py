@@ -42,20 +42,33 @@ def table(
     """
     cells = [[_cell(value) for value in row] for row in rows]
     whole = {*_COPIED, *numbers}
+    texts = [[Text(name), *(row[i] for row in cells)] for i, name in enumerate(columns)]
     least = [
-        max(_least(text, name in whole) for text in (Text(name), *(row[i] for row in cells)))
-        for i, name in enumerate(columns)
+        max(_least(text, name in whole) for text in column)
+        for name, column in zip(columns, texts, strict=True)
     ]
-    if _EDGES + sum(least) + _GAP * (len(columns) - 1) > out.width:
+    spare = out.width - _EDGES - _GAP * (len(columns) - 1) - sum(least)
+    if spare < 0:
         _blocks(out, columns, cells)
         return
+    most = [max(text.cell_len for text in column) for column in texts]
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
-    for name, width in zip(columns, least, strict=True):
+    for name, width in zip(columns, _widths(least, most, spare), strict=True):
         side: JustifyMethod = "right" if name in numbers else "left"
-        shown.add_column(name, justify=side, overflow="fold", no_wrap=name in whole, min_width=width)
+        shown.add_column(name, justify=side, overflow="fold", width=width)
     for row in cells:
         shown.add_row(*row)
     out.print(shown)
+
+
+def _widths(least: Sequence[int], most: Sequence[int], spare: int) -> list[int]:
+    """What each column needs at least, and of what there is to spare as much as the others that want more."""
+    widths = list(least)
+    while spare > 0 and (wanting := [i for i, width in enumerate(widths) if width < most[i]]):
+        for i in wanting[:spare]:
+            widths[i] += 1
+        spare -= len(wanting)
+    return widths
 
 
 def _least(text: Text, whole: bool) -> int:
