@@ -151,11 +151,11 @@ def versions() -> dict[str, Any]:
     return {"python": platform.python_version(), "packages": found}
 
 
-def fsync_ms(folder: Path, times: int = 50) -> float:
+def fsync_ms(folder: Path) -> float:
     """Median milliseconds of writing 8 KiB durably in ``folder``: what no commit can be faster than."""
     taken = []
     with tempfile.NamedTemporaryFile(dir=folder) as file:
-        for _ in range(times):
+        for _ in range(50):
             file.seek(0)
             started = time.perf_counter()
             file.write(b"\0" * 8192)

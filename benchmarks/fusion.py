@@ -250,7 +250,11 @@ def bounded_threshold(past: Sequence[Decided], precision: float) -> Decimal:
     return lowest
 
 
-def most_expected(seen: int, level: float = 0.95) -> float:
+LEVEL = 0.95
+"""Of every bound here."""
+
+
+def most_expected(seen: int) -> float:
     """One-sided upper bound of the mean of a Poisson count (Garwood, Biometrika 28 (1936), 437)."""
     low, high = 0.0, 10.0 + 3 * seen
     for _ in range(60):
@@ -259,12 +263,13 @@ def most_expected(seen: int, level: float = 0.95) -> float:
         for k in range(1, seen + 1):
             term *= mean / k
             total += term
-        low, high = (mean, high) if total > 1 - level else (low, mean)
+        low, high = (mean, high) if total > 1 - LEVEL else (low, mean)
     return low
 
 
-def calibration_error(decided: Sequence[Decided], bins: int = 20) -> float:
+def calibration_error(decided: Sequence[Decided]) -> float:
     """Mean distance between confidence and accuracy over bins of equal count."""
+    bins = 20
     ordered = sorted(decided, key=lambda d: d.verdict.confidence)
     error = 0.0
     for i in range(bins):
@@ -330,11 +335,11 @@ def _injected(folder: Path, *, quick: bool) -> list[Result]:
     return results
 
 
-def lower_bound(decided: Sequence[Decided], level: float = 0.95) -> float:
+def lower_bound(decided: Sequence[Decided]) -> float:
     """One-sided lower bound of the share of right values (Clopper and Pearson, Biometrika 26 (1934), 404)."""
     n, wrong = len(decided), sum(not d.right for d in decided)
     if wrong == 0:
-        return float((1 - level) ** (1 / n))
+        return float((1 - LEVEL) ** (1 / n))
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -343,7 +348,7 @@ def lower_bound(decided: Sequence[Decided], level: float = 0.95) -> float:
         for k in range(1, wrong + 1):
             term *= (n - k + 1) / k * (1 - middle) / middle
             total += term
-        low, high = (middle, high) if total < 1 - level else (low, middle)
+        low, high = (middle, high) if total < 1 - LEVEL else (low, middle)
     return low
 
 

@@ -145,22 +145,24 @@ def _rounded(value: Decimal, like: Decimal) -> Decimal:
     return value.quantize(like) if value else value
 
 
+RATE = 0.05
+"""Share of a vendor's claims with a fault of their own."""
+SHARED = 0.002
+"""Share of items on which two vendors have one and the same fault."""
+MISSING = 0.03
+"""Share of claims that are not made."""
+
+
 def vendors(
     truth: Mapping[str, Mapping[str, Decimal]],
     rng: random.Random,
     *,
     noise: float,
-    rate: float = 0.05,
-    shared: float = 0.002,
-    missing: float = 0.03,
 ) -> tuple[Table, Gold]:
     """Claims of five vendors on real prices, with faults of every kind.
 
     Args:
         noise: relative standard deviation of each vendor's own price; 0: vendors pass on the same price.
-        rate: share of claims with a fault of their own.
-        shared: share of items on which two vendors have one and the same fault.
-        missing: share of claims that are not made.
     """
     table: dict[str, list[Row]] = defaultdict(list)
     gold: Gold = {}
@@ -176,17 +178,17 @@ def vendors(
                 next((d[day] for s, d in sorted(truth.items()) if s != series and day in d), value),
                 rng,
             )
-            both = rng.sample(VENDORS, 2) if rng.random() < shared else ()
+            both = rng.sample(VENDORS, 2) if rng.random() < SHARED else ()
             wrong = FAULTS[rng.choice(sorted(FAULTS))](past) if both else value
             for vendor in VENDORS:
-                if rng.random() < missing:
+                if rng.random() < MISSING:
                     continue
                 said = value
                 if noise:
                     said = _rounded(value * Decimal(str(1 + rng.gauss(0, noise))), value.scaleb(-1))
                 if vendor in both:
                     said = wrong
-                elif rng.random() < rate:
+                elif rng.random() < RATE:
                     said = FAULTS[rng.choice(sorted(FAULTS))](past._replace(value=said))
                 table[day].append(Row(series, "rate", vendor, format(said, "f")))
     return sorted(table.items()), gold

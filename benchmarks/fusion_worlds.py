@@ -175,9 +175,9 @@ def _number(value: float, decimals: int) -> Decimal:
 QUOTES = ("last_price", "prev_close", "change_pct")
 
 
-def quotes(sources: int, rng: random.Random, *, derived: bool, days: int = 60) -> tuple[Table, Gold]:
-    """Three attributes of ten shares that hang together, from a few sources, the later ones worse: a wrong
-    digit in 3 % of the attributes of the first, 6 % of the second, and so on.
+def quotes(sources: int, rng: random.Random, *, derived: bool) -> tuple[Table, Gold]:
+    """Three attributes of ten shares that hang together, on sixty days, from a few sources, the later ones
+    worse: a wrong digit in 3 % of the attributes of the first, 6 % of the second, and so on.
 
     Args:
         derived: whether sources compute the change from their own prices, so that one error makes two.
@@ -186,7 +186,7 @@ def quotes(sources: int, rng: random.Random, *, derived: bool, days: int = 60) -
     before = {name: _number(price, 2) for name, price in shares.items()}
     table: Table = []
     gold: Gold = {}
-    for day in range(days):
+    for day in range(60):
         snap, rows = f"2020-{1 + day // 28:02}-{1 + day % 28:02}", []
         for name in shares:
             shares[name] *= 1 + rng.gauss(0, 0.015)

@@ -88,7 +88,7 @@ def build(
     return app
 
 
-def served_document(path: Path = DOCUMENT) -> dict[str, Any]:
+def served_document() -> dict[str, Any]:
     """The OpenAPI document that ``query`` serves."""
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    document: dict[str, Any] = json.loads(DOCUMENT.read_text(encoding="utf-8"))
     return document

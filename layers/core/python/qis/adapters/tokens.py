@@ -31,7 +31,7 @@ SCOPE_PREFIX = "qis/"
 Fetch = Callable[[], bytes]
 
 
-def fetch_jwks(url: str, timeout: float = 3.0) -> bytes:
+def fetch_jwks(url: str) -> bytes:
     """The key set at ``url``, which is https, or http on loopback.
 
     Raises:
@@ -44,7 +44,7 @@ def fetch_jwks(url: str, timeout: float = 3.0) -> bytes:
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         raise ValueError(f"keys are read over https, not from {url!r}")
     try:
-        with urlopen(url, timeout=timeout) as answer:  # noqa: S310 - the scheme is checked above
+        with urlopen(url, timeout=3) as answer:  # noqa: S310 - the scheme is checked above
             body: bytes = answer.read(MAX_JWKS + 1)
     except (URLError, OSError) as error:
         raise Unavailable("the keys of the token issuer cannot be read") from error

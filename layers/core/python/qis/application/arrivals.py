@@ -45,17 +45,11 @@ class ArrivalWatch:
     those up to the last one judged are passed over. What was found is told before the state is kept, so that
     a crash in between tells again what is told already."""
 
-    def __init__(
-        self,
-        states: ArrivalStates,
-        catalogue: CatalogueReader,
-        quality: Quality,
-        rules: DetectionRules | None = None,
-    ) -> None:
+    def __init__(self, states: ArrivalStates, catalogue: CatalogueReader, quality: Quality) -> None:
         self._states = states
         self._catalogue = catalogue
         self._quality = quality
-        self._rules = rules or DetectionRules()
+        self._rules = DetectionRules()
 
     def follow(self, events: Sequence[Mapping[str, Any]]) -> int:
         """Take backbone events; returns how many findings were opened."""

@@ -68,12 +68,10 @@ class Detectors:
 
     name = "detectors"
 
-    def __init__(
-        self, states: DetectorStates, records: ClaimedRecords, rules: DetectionRules | None = None
-    ) -> None:
+    def __init__(self, states: DetectorStates, records: ClaimedRecords) -> None:
         self._states = states
         self._records = records
-        self._rules = rules or DetectionRules()
+        self._rules = DetectionRules()
 
     def judge(self, batch: Sequence[Seen]) -> Mapping[str, Verdict]:
         """See ``Watcher.judge``; what it needs beyond what is seen follows from the facts stored. It asks

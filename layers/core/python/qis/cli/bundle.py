@@ -118,28 +118,22 @@ class Pipeline:
         attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         return sum(int(attributes[name]) for name in names)
 
-    def drain(
-        self,
-        idle: Callable[[], bool],
-        progress: Callable[[Standing], None],
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> Standing:
+    def drain(self, idle: Callable[[], bool], progress: Callable[[Standing], None]) -> Standing:
         """Wait until every event has reached the queues: nothing is read, relayed or delivered any more.
 
         Raises:
             Failure: that did not come about in ``DRAIN_PATIENCE`` seconds.
         """
-        deadline = clock() + DRAIN_PATIENCE
+        deadline = time.monotonic() + DRAIN_PATIENCE
         before, quiet = self.standing(), 0
         while quiet < QUIET:
-            if clock() > deadline:
+            if time.monotonic() > deadline:
                 raise failure(
                     "incomplete",
                     "The pipeline does not come to rest",
                     f"after {DRAIN_PATIENCE:.0f} s: {before}",
                 )
-            sleep(POLL)
+            time.sleep(POLL)
             now = self.standing()
             progress(now)
             quiet = quiet + 1 if now == before and idle() and not self._relay_behind() else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
@@ -32,9 +32,6 @@ class Reply:
 
     status: int
     body: bytes
-
-
-Transport = Callable[[Request], Reply]
 
 
 def send(request: Request) -> Reply:
@@ -71,9 +68,7 @@ def path(template: str, *names: str) -> str:
 class Api:
     """One system, as one caller, who has a key where the system has usage plans."""
 
-    def __init__(
-        self, url: str, token: str | None, transport: Transport | None = None, key: str | None = None
-    ) -> None:
+    def __init__(self, url: str, token: str | None, key: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise failure("bad-address", "The address is not usable", f"{url!r} is not an http(s) address")
@@ -87,7 +82,6 @@ class Api:
         self.url = url.rstrip("/")
         self._token = token
         self._key = key
-        self._transport = transport or send
 
     def get(self, where: str, **query: object) -> Any:
         """The document at ``where``; parameters that are ``None`` are left out.
@@ -112,7 +106,7 @@ class Api:
             payload = json.dumps(body, separators=(",", ":"), default=str).encode()  # decimals as text
             sent["Content-Type"] = "application/json"
         try:
-            reply = self._transport(Request(method, self.url + where, sent, payload))
+            reply = send(Request(method, self.url + where, sent, payload))
         except (URLError, OSError, HTTPException) as error:
             raise failure(
                 "no-answer",

@@ -335,13 +335,13 @@ def parse_source(given: object) -> Source:
     )
 
 
-def check_value(series: Series, value: Decimal, field: str = "value") -> None:
+def check_value(series: Series, value: Decimal) -> None:
     """The kind's own limits: an FX rate is positive, a volume is not negative.
 
     Raises:
         InvalidInput: rule ``positive`` or ``not-negative``.
     """
     if series.kind in (Kind.FX_RATE, Kind.INDEX_LEVEL) and value <= 0:
-        raise refuse(field, str(value), "positive", f"a {series.kind.value} is greater than zero")
+        raise refuse("value", str(value), "positive", f"a {series.kind.value} is greater than zero")
     if series.kind is Kind.VOLUME and value < 0:
-        raise refuse(field, str(value), "not-negative", "a volume is not negative")
+        raise refuse("value", str(value), "not-negative", "a volume is not negative")
