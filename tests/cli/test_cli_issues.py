@@ -80,7 +80,7 @@ def test_a_snooze_is_a_duration_from_now(desk: System, run_cli: RunCli) -> None:
     assert run_cli("issues", "snooze", "i-1", "--for", "PT2H", "--reason", "noon").status == 0
     until = datetime.fromisoformat(desk.asked[-1].body["until"])
     assert abs(until - datetime.now(UTC) - timedelta(hours=2)) < timedelta(minutes=1)
-    assert run_cli("issues", "snooze", "i-1", "--for", "soon", "--reason", "noon").status == 1
+    assert run_cli("issues", "snooze", "i-1", "--for", "soon", "--reason", "noon").status == 2
 
 
 def test_scores_of_a_window_and_of_an_empty_one(system: System, run_cli: RunCli) -> None:

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from qis.cli.failures import failure
 from qis.cli.rest import path
-from qis.cli.session import Session, command
-from qis.domain.durations import parse_duration
-from qis.domain.errors import InvalidInput
+from qis.cli.session import Session, command, duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,12 +87,7 @@ def _snooze(
 
     Example: qis issues snooze 3f0c… --for PT2H --reason "vendor delivers at noon"
     """
-    try:
-        back = parse_duration(length, "--for")
-    except InvalidInput as error:
-        raise failure("usage", "The duration is not usable", str(error)) from error
-    assert back is not None
-    until = (datetime.now(UTC) + back).isoformat()
+    until = (datetime.now(UTC) + duration(length, "--for")).isoformat()
     _post(session, issue, "snooze", {"until": until, "reason": reason})
 
 

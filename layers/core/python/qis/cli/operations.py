@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from qis.cli.failures import failure
-from qis.cli.session import Session, command
+from qis.cli.session import Session, command, duration
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -178,17 +178,14 @@ def _token(
     Example: curl -H "Authorization: Bearer $(qis token --role reader)" …
     """
     from local.identity import token
-    from qis.domain.durations import parse_duration
 
-    valid = parse_duration(ttl, "ttl")
+    seconds, whom = int(duration(ttl, "--ttl").total_seconds()), subject or session.subject
     if session.remote:
         raise failure(
             "unsupported",
             "Tokens of a remote system come from its issuer",
             "this command is for the local twin",
         )
-    assert valid is not None
-    seconds, whom = int(valid.total_seconds()), subject or session.subject
     if seconds < 1:
         raise typer.BadParameter("must be at least a second", param_hint="--ttl")
     minted = token(session.twin, role, whom, seconds)

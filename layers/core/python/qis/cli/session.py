@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -17,7 +18,7 @@ import typer
 
 from qis.cli.failures import Failure, failure, refusal, told
 from qis.cli.rest import Api
-from qis.domain.errors import QisError
+from qis.domain.errors import InvalidInput, QisError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,9 +101,8 @@ class Session:
 
             return Api(self.twin["api"], token(self.twin, "admin", self.subject))
         if self._acting_as is not None:
-            raise failure(
-                "usage", "--as is for the local twin", "on a remote system the token says who is acting"
-            )
+            said = "is for the local twin; on a remote system the token says who is acting"
+            raise typer.BadParameter(said, param_hint="--as")
         bearer = self._environment.get("QIS_TOKEN")
         if not bearer:
             raise failure("no-token", "There is no token", "QIS_URL is set and QIS_TOKEN is not")
@@ -151,6 +151,18 @@ class Session:
     def subject(self) -> str:
         """Who acts in the local twin."""
         return self._acting_as or f"operator:{login_name()}"
+
+
+def duration(text: str, option: str) -> timedelta:
+    """An ISO 8601 duration given on the command line; anything else is bad usage."""
+    from qis.domain.durations import parse_duration
+
+    try:
+        found = parse_duration(text, option)
+    except InvalidInput as error:
+        raise typer.BadParameter(f"{text!r} {error.violations[0].message}", param_hint=option) from error
+    assert found is not None
+    return found
 
 
 def login_name() -> str:
