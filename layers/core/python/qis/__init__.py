@@ -1,3 +1,1 @@
 """QIS Data Management: many claims about one series and moment in, one official value out, and why."""
-
-__version__ = "0.1.0"

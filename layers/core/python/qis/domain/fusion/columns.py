@@ -73,10 +73,8 @@ class Way(NamedTuple):
 class Found(NamedTuple):
     """The items of one snap, decided."""
 
-    by_itself: Flags
-    """Of each item, as what follows, whether it was decided by the code for one item."""
     winner: Ints
-    """The claim that has the value; -1 where the item was decided by itself."""
+    """Of each item, as what follows, the claim that has the value; -1 where the code for one item decided."""
     value: Floats
     exact: Flags
     confidence: Sequence[float]
@@ -196,7 +194,7 @@ class Columns:
                 strict=True,
             )
         ]  # fmt: skip
-        found = Found(by_itself, winner, value, exact, sure, voices, agreeing, weights, group, single, common)
+        found = Found(winner, value, exact, sure, voices, agreeing, weights, group, single, common)
         return found, taken
 
     def _confidence(self, counts: tuple[int, int, int, bool]) -> float:
