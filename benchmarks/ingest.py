@@ -81,7 +81,6 @@ def _contenders(server: parts.Postgres, aws: AwsServer, ids: Sequence[str]) -> I
     for name in ("copy", "copy_text"):
         server.database(f"bench_ingest_{name}")
     variables = {**aws.environment(), **parts.function_environment(wired, "ingest", target)}
-    aws.client("s3").create_bucket(Bucket=variables["QIS_RAW_BUCKET"])
     aws.client("sqs").create_queue(QueueName=variables["QIS_INGEST_DLQ_URL"].rpartition("/")[2])
     with contextlib.ExitStack() as stack:
         stack.enter_context(parts.environment(variables))

@@ -67,7 +67,6 @@ def _system(server: parts.Postgres, aws: AwsServer, ids: Sequence[str]) -> Itera
     with contextlib.closing(parts.open_database(target)) as database:
         feed.register(PostgresEventStore(database), ids)
     ingest_variables = {**aws.environment(), **parts.function_environment(wired, "ingest", target)}
-    aws.client("s3").create_bucket(Bucket=ingest_variables["QIS_RAW_BUCKET"])
     with parts.environment(ingest_variables), parts.quiet():
         ingest = parts.handler("ingest")
         ingest({"Records": feed.batches(feed.claims(feed.ONE, ids), 1, 0)[0]["Records"][:1]})

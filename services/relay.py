@@ -9,14 +9,16 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from threading import Event
 
 from aws_lambda_powertools import Logger
 
 from qis.adapters.aws.clients import client
-from qis.adapters.aws.services import KinesisBackbone
+from qis.adapters.aws.services import KinesisBackbone, S3RawStore
 from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.raw_moving import RawMoving
 from qis.adapters.relaying import AGAIN_AFTER, Relaying, Report
 from qis.settings import RelayEnvironment
 from services.health import serving
@@ -37,12 +39,13 @@ def main(env: Mapping[str, str], stop: Event, *, address: str = ADDRESS, port: i
     settings = RelayEnvironment.read({k: v for k, v in env.items() if k.startswith("QIS_")})
     region = env["AWS_REGION"]
     streams = partial(KinesisBackbone, client("kinesis", region_name=region), sleep=time.sleep)
+    store, target = S3RawStore(client("s3", region_name=region)), Target.of(settings, region)
     started = time.monotonic()
     troubled = Event()
 
     def interrupted(error: Exception) -> None:
         troubled.set()
-        logger.warning("following is interrupted", extra={"reason": str(error)})
+        logger.warning("the relay is interrupted", extra={"reason": str(error)})
         stop.wait(AGAIN_AFTER)
         troubled.clear()
 
@@ -51,9 +54,10 @@ def main(env: Mapping[str, str], stop: Event, *, address: str = ADDRESS, port: i
 
     with serving(address, port, lambda: not troubled.is_set() and not stop.is_set()):
         return Relaying(
-            database=Database(Target.of(settings, region), "qis-relay"),
+            database=Database(target, "qis-relay"),
             backbone=streams(settings.events_stream),
             audit=streams(settings.audit_stream) if settings.audit_stream else None,
+            raw=RawMoving(partial(Database, target, "qis-relay-raw"), store, interrupted),
             seconds_left=left,
             report=_report,
             interrupted=interrupted,
@@ -63,7 +67,7 @@ def main(env: Mapping[str, str], stop: Event, *, address: str = ADDRESS, port: i
 def _report(report: Report) -> None:
     logger.info(
         "the log",
-        extra={"default_partition_rows": report.default_partition_rows, "lag_seconds": report.lag_seconds},
+        extra=asdict(report),
     )
 
 

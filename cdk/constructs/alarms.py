@@ -31,6 +31,8 @@ PUSH_P95_MS = 5_000
 """The relay's hop, the second for which Lambda may leave a shard, and a few hundred connections to tell."""
 LATE_SECONDS = 600
 """Beyond the time for which a file is gathered: Firehose tries again by itself for a while."""
+RAW_WAITING = 500
+"""Batches: of a busy stream some ten seconds. Those that wait are counted up to 1,000."""
 _MINUTE = Duration.minutes(1)
 _FIVE_MINUTES = Duration.minutes(5)
 
@@ -147,7 +149,8 @@ class Alarms(Construct):
 
     def event_log(self) -> None:
         """What ``relay`` reports of the event log: rows in the default partition (a partition was not made
-        in time), and seconds between the newest event and the newest one passed on.
+        in time), seconds between the newest event and the newest one passed on, and batches of raw payloads
+        that are not in the raw store yet.
 
         It reports every ten seconds, so where someone is told, its silence is as bad as a lag; a region that
         waits has no relay. (The twin may count a second for a minute, which is no silence.)
@@ -170,6 +173,14 @@ class Alarms(Construct):
             missing=(
                 cloudwatch.TreatMissingData.BREACHING if heard else cloudwatch.TreatMissingData.NOT_BREACHING
             ),
+        )
+        self.alarm(
+            "raw-batches-waiting",
+            our_metric("relay", "RawBatchesWaiting"),
+            above=RAW_WAITING,
+            what="Raw payloads do not reach the raw store",
+            runbook="raw-batches-waiting",
+            periods=3,
         )
 
     def push(self, api: PushApi) -> None:

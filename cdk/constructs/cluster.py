@@ -53,6 +53,8 @@ class Cluster(Construct):
         super().__init__(scope, id_)
         self._house = house
         self.name = house.name("cluster")
+        self.policies: dict[str, iam.ManagedPolicy] = {}
+        """What the pods of each workload may do."""
         subnets = vpc.select_subnets(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS).subnet_ids
         logs = house.log_group(self, "Logs", name=f"/aws/eks/{self.name}/cluster")
         self._cluster = eks.CfnCluster(
@@ -206,6 +208,7 @@ class Cluster(Construct):
         role = self._role(f"{name.capitalize()}Role", "pods.eks.amazonaws.com", [])
         policy = iam.ManagedPolicy(self, f"{name.capitalize()}Policy", roles=[role])
         policy.add_statements(*statements)
+        self.policies[name] = policy
         eks.CfnPodIdentityAssociation(
             self,
             f"{name.capitalize()}Identity",

@@ -26,6 +26,12 @@ class Storage(Construct):
         self.logs = self._log_bucket(house) if house.settings.bucket.access_logs else None
         # By name, not by attribute: it reads the same in every stack that grants something on it.
         self.raw_objects_arn = f"arn:{Aws.PARTITION}:s3:::{bucket_name(house, 'raw')}/*"
+        self.names_not_known_before = {
+            f"AwsSolutions-IAM5[Resource::{finding(self.raw_objects_arn)}]": (
+                "Writes objects whose names are not known before; this bucket only."
+            )
+        }
+        """Why whoever moves raw payloads may write any object of that bucket."""
         self.raw = house_bucket(self, "Raw", house=house, logical="raw", logs=self.logs, single=_NO_REPLICA)
         if self.logs is None:
             local = "The local twin has no delivery of access logs."

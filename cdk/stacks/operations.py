@@ -11,6 +11,7 @@ from cdk.constructs.alarms import Alarms
 from cdk.constructs.canary import Canary
 from cdk.constructs.cluster import Cluster
 from cdk.constructs.edge import Edge
+from cdk.constructs.house import acknowledge
 from cdk.constructs.observability import Observability
 from cdk.constructs.recovery import Recovery
 from cdk.constructs.spending import Spending
@@ -81,7 +82,7 @@ class Workloads(Construct):
         written = [stream.stream_arn for stream in (events, audit) if stream]
         store = _may(["rds-db:connect"], typing.cast(str, data.endpoints.app_user_arn))
         keys = house.key_use("kms:Decrypt", "kms:GenerateDataKey")
-        Cluster(
+        cluster = Cluster(
             self,
             "Cluster",
             house=house,
@@ -89,10 +90,16 @@ class Workloads(Construct):
             vpc=data.network.vpc,
             grants={
                 "feeds": [_may(["kinesis:PutRecord", "kinesis:PutRecords"], ingest.stream_arn), *keys],
-                "relay": [_may(["kinesis:PutRecords"], *written), store, *keys],
+                "relay": [
+                    _may(["kinesis:PutRecords"], *written),
+                    _may(["s3:PutObject"], data.storage.raw_objects_arn),
+                    store,
+                    *keys,
+                ],
                 "batch": [store, *keys],
             },
         )
+        acknowledge(cluster.policies["relay"], data.storage.names_not_known_before)
 
 
 def _may(actions: list[str], *resources: str) -> iam.PolicyStatement:

@@ -16,7 +16,7 @@ from cdk.constructs.code import Code
 from cdk.constructs.database import FUNCTION_USER, MIGRATE_USER, NAME
 from cdk.constructs.events import CONSUMERS
 from cdk.constructs.function import HouseFunction
-from cdk.constructs.house import acknowledge, finding
+from cdk.constructs.house import acknowledge
 from cdk.constructs.push import PushApi
 from cdk.constructs.release import Releases
 from cdk.stacks.data import Data
@@ -162,16 +162,9 @@ class Service(Construct):
         if data.caches:
             functions["query"].allow(["elasticache:Connect"], *data.caches.connect_arns("hot"))
         functions["ingest"].allow_send(data.events.ingest_dlq)
-        functions["ingest"].allow(["s3:PutObject"], data.storage.raw_objects_arn)
-        acknowledge(
-            functions["ingest"].policy,
-            {
-                f"AwsSolutions-IAM5[Resource::{finding(data.storage.raw_objects_arn)}]": (
-                    "Writes objects whose names are not known before; this bucket only."
-                )
-            },
-        )
-        functions["ingest"].allow_key("kms:Decrypt", "kms:GenerateDataKey")
+        functions["relay"].allow(["s3:PutObject"], data.storage.raw_objects_arn)
+        acknowledge(functions["relay"].policy, data.storage.names_not_known_before)
+        functions["relay"].allow_key("kms:Decrypt", "kms:GenerateDataKey")
         functions["publish"].allow(["events:PutEvents"], data.events.bus.event_bus_arn)
         functions["relay"].allow_put(data.streams.events)
         if audit := data.streams.others.get("audit"):

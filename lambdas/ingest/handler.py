@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from uuid import uuid4
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
-from qis.adapters.aws.services import S3RawStore, SqsDeadLetters
+from qis.adapters.aws.clients import client
+from qis.adapters.aws.services import SqsDeadLetters
 from qis.adapters.backbone import failures, payload
 from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.catalogue import PostgresCatalogue
@@ -51,23 +51,18 @@ class App:
 @cache
 def bootstrap() -> App:
     """The use case with its adapters, once per process."""
-    import boto3
-
     env = IngestEnvironment.read(os.environ)
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-ingest")
     store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)
     ingest = Ingest(
         PostgresAdmissions(database),
         catalogue,
-        # Clients are made when first needed: each costs a tenth of a second of a cold start, and most writing
-        # routes of the API need neither.
-        S3RawStore(cache(partial(boto3.client, "s3")), env.raw_bucket),
-        SqsDeadLetters(cache(partial(boto3.client, "sqs")), env.ingest_dlq_url),
+        f"s3://{env.raw_bucket}/raw",
+        # Made when first needed: it costs a tenth of a second of a cold start, and few batches need it.
+        SqsDeadLetters(cache(partial(client, "sqs")), env.ingest_dlq_url),
         PostgresReceipts(database),
         uuid4,
     )
-    # The upload of the raw batch runs beside the checking of it: its few steps must not wait 5 ms each.
-    sys.setswitchinterval(0.0005)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
     return App(env, database, store, catalogue, ingest)
 

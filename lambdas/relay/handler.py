@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.aws.clients import client
-from qis.adapters.aws.services import KinesisBackbone
+from qis.adapters.aws.services import KinesisBackbone, S3RawStore
 from qis.adapters.postgres.connection import Database, Target
+from qis.adapters.raw_moving import RawMoving
 from qis.adapters.relaying import AGAIN_AFTER, Relaying, Report
 from qis.settings import RelayEnvironment
 
@@ -35,25 +36,28 @@ class Context(Protocol):
 
 
 @cache
-def bootstrap() -> tuple[Database, KinesisBackbone, KinesisBackbone | None]:
-    """The database, the backbone and, where there is one, the audit stream, once per process."""
+def bootstrap() -> tuple[Database, KinesisBackbone, KinesisBackbone | None, RawMoving]:
+    """The database, the backbone, the audit stream where there is one, and what moves raw payloads, once per
+    process."""
     env = RelayEnvironment.read(os.environ)
-    database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-relay")
+    target = Target.of(env, os.environ["AWS_REGION"])
     kinesis = client("kinesis")
     backbone = KinesisBackbone(kinesis, env.events_stream, time.sleep)
     audit = KinesisBackbone(kinesis, env.audit_stream, time.sleep) if env.audit_stream else None
-    return database, backbone, audit
+    raw = RawMoving(partial(Database, target, "qis-relay-raw"), S3RawStore(client("s3")), _interrupted)
+    return Database(target, "qis-relay"), backbone, audit, raw
 
 
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Context) -> dict[str, int]:
     """The schedule's event. Returns how many events were relayed."""
-    database, backbone, audit = bootstrap()
+    database, backbone, audit, raw = bootstrap()
     relayed = Relaying(
         database=database,
         backbone=backbone,
         audit=audit,
+        raw=raw,
         seconds_left=lambda: context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS,
         report=_report,
         interrupted=_interrupted,
@@ -65,9 +69,10 @@ def handler(event: dict[str, Any], context: Context) -> dict[str, int]:
 def _report(report: Report) -> None:
     metrics.add_metric("DefaultPartitionRows", MetricUnit.Count, report.default_partition_rows)
     metrics.add_metric("FollowerLagSeconds", MetricUnit.Seconds, report.lag_seconds)
+    metrics.add_metric("RawBatchesWaiting", MetricUnit.Count, report.raw_waiting)
     metrics.flush_metrics()
 
 
 def _interrupted(error: Exception) -> None:
-    logger.warning("following is interrupted", extra={"reason": str(error)})
+    logger.warning("the relay is interrupted", extra={"reason": str(error)})
     time.sleep(AGAIN_AFTER)

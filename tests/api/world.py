@@ -49,7 +49,7 @@ from tests.api.events import proxy_event
 from tests.api.schemas import check_answer
 from tests.api.tokens import AUDIENCE, ISSUER, NOW, Jwks, jwk, token
 from tests.support.builders import OVERRIDES
-from tests.support.fakes import MemoryDeadLetters, MemoryRawStore
+from tests.support.fakes import MemoryDeadLetters
 
 SERIES, INTRADAY = "FX.EUR.USD.ECB1415", "PX.ACME"
 BASE = "/api/v1/data/reference/{id}"
@@ -109,7 +109,7 @@ class World:
         self.ingest = Ingest(
             PostgresAdmissions(database),
             self.catalogue,
-            MemoryRawStore(),
+            "memory://raw",
             MemoryDeadLetters(),
             PostgresReceipts(database),
             uuid4,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.event_store import PostgresEventStore
-from qis.application.ports import Admissions, Candidate, EventStore, Fate, Outcome
+from qis.adapters.postgres.raw import PostgresRawOutbox
+from qis.application.ports import Admissions, Candidate, EventStore, RawOutbox, Rejection
+from qis.application.raw import RawBatch
 from qis.domain import events as ev
 from qis.domain.claims import Claim
 from tests.support.builders import claim, ingested, published, reconciled, snap, value_append
-from tests.support.fakes import MemoryAdmissions, MemoryEventStore
+from tests.support.fakes import MemoryAdmissions, MemoryEventStore, MemoryRawOutbox
 
 Counts = dict[str, int]
 
@@ -25,15 +27,16 @@ class World:
     admissions: Admissions
     store: EventStore
     counts: Callable[[str], Counts]
+    raw: RawOutbox
 
-    def take(self, *candidates: Candidate) -> Sequence[Fate]:
+    def take(self, *candidates: Candidate, rejected: Sequence[Rejection] = ()) -> list[str]:
+        """What becomes of each candidate, in order; all is counted."""
+        batch = [c._replace(place=place) for place, c in enumerate(candidates)]
         with self.admissions.open() as admission:
-            admission.take(candidates)
-            return admission.store()
-
-    def count(self, *outcomes: Outcome) -> None:
-        with self.admissions.open() as admission:
-            admission.count(outcomes)
+            admission.take([c.stream for c in batch])
+            known: Mapping[int, str] = admission.store(batch)
+            admission.count(rejected)
+        return [known.get(c.place, "accepted") for c in batch]
 
     def stream(self, name: str) -> list[tuple[int, str, str]]:
         """Version, type and record of each event."""
@@ -46,7 +49,8 @@ class World:
 def in_memory() -> World:
     store = MemoryEventStore()
     none = {"accepted": 0, "duplicate": 0, "rejected": 0}
-    return World(MemoryAdmissions(store), store, lambda load: store.loads.get(load, none))
+    counts = lambda load: store.loads.get(load, none)  # noqa: E731
+    return World(MemoryAdmissions(store), store, counts, MemoryRawOutbox(store))
 
 
 def on_postgres(request: pytest.FixtureRequest) -> World:
@@ -59,7 +63,8 @@ def on_postgres(request: pytest.FixtureRequest) -> World:
         found = row.fetchone() or (0, 0, 0)
         return dict(zip(("accepted", "duplicate", "rejected"), found, strict=True))
 
-    return World(PostgresAdmissions(database.app), PostgresEventStore(database.app), counts)
+    admissions, store = PostgresAdmissions(database.app), PostgresEventStore(database.app)
+    return World(admissions, store, counts, PostgresRawOutbox(database.app))
 
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.integration)])
@@ -67,10 +72,12 @@ def world(request: pytest.FixtureRequest) -> World:
     return in_memory() if request.param == "memory" else on_postgres(request)
 
 
-def candidate(record: str, of: Claim | None = None, place: int = 0, load: str = "load") -> Candidate:
+def candidate(
+    record: str, of: Claim | None = None, load: str = "load", *, redriven: bool = False
+) -> Candidate:
     of = of or claim()
     stream = ev.value_stream(of.reference_data_id, of.snap.text)
-    return Candidate(of, stream, record, load, f"feed:{of.source}", "s3://raw/1", place)
+    return Candidate(of, stream, record, load, f"feed:{of.source}", "s3://raw/1", 0, redriven)
 
 
 STREAM = candidate("any").stream
@@ -82,7 +89,7 @@ INGESTED = ev.DATA_INGESTED
 
 
 def test_a_new_claim_is_an_event_that_names_its_record_load_feed_and_raw_payload(world: World) -> None:
-    assert world.take(candidate("r1", place=7, load="file-3")) == ["accepted"]
+    assert world.take(LATER, candidate("r1", load="file-3")) == ["accepted", "accepted"]
     (event,) = world.store.load([STREAM])[STREAM].events
     assert (event.type, event.version, event.actor, event.correlation_id) == (
         INGESTED,
@@ -93,7 +100,7 @@ def test_a_new_claim_is_an_event_that_names_its_record_load_feed_and_raw_payload
     assert event.data == {
         **claim().as_json(),
         "record_id": "r1",
-        "raw": {"uri": "s3://raw/1", "index": 7},
+        "raw": {"uri": "s3://raw/1", "index": 1},
     }
 
 
@@ -148,37 +155,49 @@ def test_claims_on_one_snap_keep_their_order(world: World) -> None:
     assert world.stream(STREAM) == [(n, INGESTED, f"r{n}") for n in range(1, 9)]
 
 
-def test_pieces_are_one_transaction(world: World) -> None:
-    other = candidate("r2", claim(at=snap(1)))
+def test_a_claim_has_one_identity_and_its_event_the_same(world: World) -> None:
+    world.take(candidate("r1"))
+    (event,) = world.store.load([STREAM])[STREAM].events
+    assert event.data["claim_id"] == claim().claim_id
+    if isinstance(world.store, PostgresEventStore):
+        assert event.event_id.hex == claim().claim_id
+
+
+def test_streams_that_no_claim_enters_are_as_they_were(world: World) -> None:
+    """They were taken for records that turned out to be no claims."""
+    world.take(candidate("r1"))
     with world.admissions.open() as admission:
-        for piece in ([candidate("r1")], [], [other]):
-            admission.take(piece)
-        assert admission.store() == ["accepted", "accepted"]
-        admission.count([Outcome("r1", "load", "accepted"), Outcome("r2", "load", "accepted")])
-    assert world.stream(STREAM) == [(1, INGESTED, "r1")]
-    assert world.stream(other.stream) == [(1, INGESTED, "r2")]
-    assert world.counts("load")["accepted"] == 2
+        admission.take([STREAM, STREAM, LATER.stream, LATER.stream, "value:NOTHING@x"])
+        assert not admission.store([LATER])
+        admission.count([])
+    assert world.store.versions([STREAM, LATER.stream, "value:NOTHING@x"]) == {STREAM: 1, LATER.stream: 1}
+    assert not world.store.append([value_append(1, reconciled("official", "1.1"))]), "nobody lost the stream"
+    assert world.take(candidate("r2", claim("beta")), candidate("r3", claim("beta", at=snap(1)))) == [
+        "accepted",
+        "accepted",
+    ]
+    assert [v for v, *_ in world.stream(LATER.stream)] == [1, 2]
 
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_an_admission_that_ends_with_an_error_leaves_nothing(world: World, stored: bool) -> None:
     def fail() -> None:
         with world.admissions.open() as admission:
-            admission.take([candidate("r1")])
-            admission.take([LATER])
+            admission.take([STREAM, LATER.stream])
+            admission.keep(RawBatch("s3://raw/1", b"payloads"))
             if stored:
-                admission.store()
+                admission.store([candidate("r1"), LATER])
             raise LookupError
 
     with pytest.raises(LookupError):
         fail()
     assert world.store.versions([STREAM, LATER.stream]) == {}
+    assert not world.raw.waiting(10)
     assert world.take(candidate("r1")) == ["accepted"], "and the next one is not disturbed"
 
 
 def test_nothing_to_take_is_nothing(world: World) -> None:
-    assert list(world.take()) == []
-    world.count()
+    assert world.take() == []
 
 
 @pytest.mark.parametrize("text", ["tab\there", "line\nbreak", "back\\slash", 'quo"te', "Ünïcode"])
@@ -188,49 +207,80 @@ def test_names_come_back_as_they_were(world: World, text: str) -> None:
     assert (event.actor, event.correlation_id, event.data["record_id"]) == (text, text, text)
 
 
+# raw payloads ------------------------------------------------------------------------------------
+
+
+def test_raw_payloads_wait_with_their_claims_until_they_are_moved(world: World) -> None:
+    first, second = RawBatch("s3://raw/1", b"one\x00"), RawBatch("s3://raw/2", b"two")
+    for raw in (first, second, first):
+        with world.admissions.open() as admission:
+            admission.take([])
+            admission.keep(raw)
+            admission.store([])
+            admission.count([])
+    assert world.raw.waiting(10) == 2
+    assert world.raw.waiting(1) == 1
+    assert list(world.raw.oldest(10)) == [first, second]
+    assert list(world.raw.oldest(1)) == [first]
+    world.raw.drop([first.address, "s3://raw/unknown"])
+    assert list(world.raw.oldest(10)) == [second]
+
+
 # counting ----------------------------------------------------------------------------------------
 
 
-def accepted(record: str, load: str = "load", **more: bool) -> Outcome:
-    return Outcome(record, load, "accepted", STREAM, claim().claim_id, **more)
+def other(record: str, load: str = "load", **more: bool) -> Candidate:
+    """A claim that no other record brings."""
+    return candidate(record, claim(value=f"1.{sum(map(ord, record)):06d}"), load, **more)
 
 
-def duplicate(record: str, load: str = "load") -> Outcome:
-    return Outcome(record, load, "duplicate", STREAM, claim().claim_id)
-
-
-def rejected(record: str, load: str = "load", **more: bool) -> Outcome:
+def rejected(record: str, load: str = "load", **more: bool) -> Rejection:
     violation = {"field": "value", "value": "x", "rule": "decimal", "message": "is not"}
-    return Outcome(record, load, "rejected", violations=[violation], payload=b"\x00\xff{", **more)
+    return Rejection(record, load, [violation], b"\x00\xff{", **more)
 
 
 def test_each_outcome_is_counted_under_its_load(world: World) -> None:
-    world.count(accepted("1"), accepted("2", "other"), duplicate("3"), rejected("4"), rejected("5"))
+    again = other("3")._replace(claim=other("1").claim)
+    world.take(other("1"), other("2", "other"), again, rejected=[rejected("4"), rejected("5")])
     assert world.counts("load") == {"accepted": 1, "duplicate": 1, "rejected": 2}
     assert world.counts("other") == {"accepted": 1, "duplicate": 0, "rejected": 0}
 
 
 def test_a_redelivered_duplicate_or_rejection_is_counted_once(world: World) -> None:
+    again = other("2")._replace(claim=other("1").claim)
     for _ in range(3):
-        world.count(duplicate("1"), rejected("2"), rejected("2"))
-    assert world.counts("load") == {"accepted": 0, "duplicate": 1, "rejected": 1}
+        world.take(other("1"), again, rejected=[rejected("3"), rejected("3")])
+    assert world.counts("load") == {"accepted": 1, "duplicate": 1, "rejected": 1}
 
 
 def test_a_redriven_record_moves_from_rejected_to_accepted(world: World) -> None:
-    world.count(rejected("1", "load"), rejected("2", "load"))
-    world.count(accepted("1", redriven=True))
+    world.take(rejected=[rejected("1", "load"), rejected("2", "load")])
+    world.take(other("1", redriven=True))
     assert world.counts("load") == {"accepted": 1, "duplicate": 0, "rejected": 1}
+
+
+def test_a_redriven_record_moves_from_the_load_that_it_was_rejected_in(world: World) -> None:
+    world.take(rejected=[rejected("1", "yesterday")])
+    world.take(other("1", "today", redriven=True))
+    assert world.counts("yesterday")["rejected"] == 0
+    assert world.counts("today")["accepted"] == 1
+
+
+def test_a_redriven_record_that_is_a_duplicate_now_moves_there(world: World) -> None:
+    world.take(other("1"), rejected=[rejected("2")])
+    assert world.take(other("2", redriven=True)._replace(claim=other("1").claim)) == ["duplicate"]
+    assert world.counts("load") == {"accepted": 1, "duplicate": 1, "rejected": 0}
 
 
 def test_a_redelivered_record_that_is_accepted_now_moves_from_rejected_to_accepted(world: World) -> None:
     """What it lacked was registered in between, and the batch was delivered again."""
-    world.count(rejected("1"), rejected("2"))
-    world.count(accepted("1"))
+    world.take(rejected=[rejected("1"), rejected("2")])
+    world.take(other("1"))
     assert world.counts("load") == {"accepted": 1, "duplicate": 0, "rejected": 1}
 
 
 def test_a_redriven_record_that_is_rejected_again_counts_once(world: World) -> None:
-    world.count(rejected("1"))
+    world.take(rejected=[rejected("1")])
     for _ in range(2):
-        world.count(rejected("1", redriven=True))
+        world.take(rejected=[rejected("1", redriven=True)])
     assert world.counts("load") == {"accepted": 0, "duplicate": 0, "rejected": 1}

@@ -4,7 +4,6 @@ and over the wire."""
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import socket
 import time
@@ -19,7 +18,9 @@ from local.aws import AwsServer
 from qis.adapters.aws import clients
 from qis.adapters.aws.services import EventBridgeBus, KinesisBackbone, S3RawStore, SqsDeadLetters
 from qis.application.ports import Backbone, Bus, DeadLetter, DeadLetters, RawStore, Unavailable
+from qis.application.raw import pack
 from tests.support.fakes import MemoryBackbone, MemoryBus, MemoryDeadLetters, MemoryRawStore
+from tests.support.raw import unpack
 
 KINDS = ["memory", pytest.param("aws", marks=pytest.mark.integration)]
 WITHIN = 20.0
@@ -58,66 +59,56 @@ def received(aws: AwsServer, url: str, length: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A raw store, and how to read from it."""
+    """A raw store, where its batches are, and how to read from it."""
 
     store: RawStore
-    read: Callable[[str], list[bytes]]
+    place: str
+    body: Callable[[str], bytes]
     objects: Callable[[], int]
-
-    def keep(self, payloads: list[bytes]) -> str:
-        address = self.store.address(payloads)
-        self.store.put(address, payloads)
-        return address
 
 
 @pytest.fixture(params=KINDS)
 def raw(request: pytest.FixtureRequest) -> Raw:
     if request.param == "memory":
         memory = MemoryRawStore()
-        return Raw(memory, memory.read, lambda: len(memory.batches))
+        return Raw(memory, "memory://raw", memory.bodies.__getitem__, lambda: len(memory.bodies))
     client = request.getfixturevalue("aws").client("s3")
     bucket = name_of("raw")
     client.create_bucket(Bucket=bucket)
 
-    def read(uri: str) -> list[bytes]:
+    def body(uri: str) -> bytes:
         prefix = f"s3://{bucket}/"
         assert uri.startswith(prefix)
-        body = client.get_object(Bucket=bucket, Key=uri.removeprefix(prefix))["Body"].read()
-        return [base64.b64decode(line) for line in gzip.decompress(body).splitlines()]
+        return bytes(client.get_object(Bucket=bucket, Key=uri.removeprefix(prefix))["Body"].read())
 
     def objects() -> int:
         return int(client.list_objects_v2(Bucket=bucket)["KeyCount"])
 
-    return Raw(S3RawStore(lambda: client, bucket), read, objects)
+    return Raw(S3RawStore(client), f"s3://{bucket}/raw", body, objects)
 
 
 HOSTILE = [b"{}", b"", b"\x00\xff\n", "漢\n".encode(), b"{}", b"x" * 65_536]
 
 
 def test_raw_payloads_are_read_back_byte_for_byte_in_order(raw: Raw) -> None:
-    assert raw.read(raw.keep(HOSTILE)) == HOSTILE
+    batch = pack(HOSTILE, raw.place)
+    raw.store.put([batch])
+    assert unpack(raw.body(batch.address)) == HOSTILE
 
 
-def test_the_same_batch_has_the_same_address_and_is_kept_once(raw: Raw) -> None:
-    assert raw.keep(HOSTILE) == raw.keep(list(HOSTILE))
-    assert raw.objects() == 1
+def test_many_batches_are_kept_and_each_once(raw: Raw) -> None:
+    batches = [pack([b"%d" % n, *HOSTILE], raw.place) for n in range(25)]
+    raw.store.put(batches)
+    raw.store.put(batches[:3])
+    raw.store.put([])
+    assert raw.objects() == len(batches)
+    assert [raw.body(b.address) for b in batches] == [b.body for b in batches]
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ([b"ab", b"c"], [b"a", b"bc"]),
-        ([b"a", b"b"], [b"b", b"a"]),
-        ([b"a"], [b"a", b""]),
-        ([b"a\nb"], [b"a", b"b"]),
-    ],
-)
-def test_batches_that_differ_only_in_their_cuts_or_order_are_kept_apart(
-    raw: Raw, one: list[bytes], other: list[bytes]
-) -> None:
-    first, second = raw.keep(one), raw.keep(other)
-    assert first != second
-    assert (raw.read(first), raw.read(second)) == (one, other)
+@pytest.mark.integration
+def test_a_raw_store_that_refuses_is_unavailable(aws: AwsServer) -> None:
+    with pytest.raises(Unavailable, match="no-such-bucket"):
+        S3RawStore(aws.client("s3")).put([pack([b"{}"], "s3://no-such-bucket/raw")])
 
 
 # dead letters ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -17,6 +18,7 @@ import pytest
 
 from tests.e2e.load import Decisions, Load, clean_run, definitions, make
 from tests.e2e.twin import Twin
+from tests.support.raw import unpack
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -116,6 +118,24 @@ def test_every_claim_is_accounted_for(run: Run) -> None:
     assert run.twin.events("DataIngested") == run.load.accepted
     distinct = "SELECT count(DISTINCT data ->> 'claim_id') FROM events WHERE type = 'DataIngested'"
     assert run.twin.one(distinct) == run.load.accepted
+
+
+def test_every_claim_leads_to_its_raw_payload_in_the_bucket(run: Run) -> None:
+    until(lambda: run.twin.one("SELECT count(*) FROM raw_batches") == 0, "all raw payloads to be moved")
+    bucket, s3 = run.twin.state["buckets"]["raw"], run.twin.client("s3")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="raw/")
+    kept = {f"s3://{bucket}/{entry['Key']}" for page in pages for entry in page["Contents"]}
+    wanted = run.twin.sql("SELECT DISTINCT data -> 'raw' ->> 'uri' FROM events WHERE type = 'DataIngested'")
+    assert {uri for (uri,) in wanted} <= kept
+    uri = min(kept)
+    body = s3.get_object(Bucket=bucket, Key=uri.removeprefix(f"s3://{bucket}/"))["Body"].read()
+    payloads = [json.loads(payload) for payload in unpack(body)]
+    claims = run.twin.sql(
+        "SELECT (data -> 'raw' ->> 'index')::integer, data ->> 'source' FROM events"
+        " WHERE type = 'DataIngested' AND data -> 'raw' ->> 'uri' = %s",
+        uri,
+    )
+    assert claims == [(i, payloads[i]["source"]) for i, _ in claims]
 
 
 def test_what_was_refused_is_dead_lettered_with_its_reason(run: Run) -> None:

@@ -229,9 +229,9 @@ BY_SCHEDULE: Mapping[str, set[tuple[str, str]]] = {
     name: {("SendMessage", "bus-dlq")} for name in ("quality", "realtime")
 }
 BY_CODE: Mapping[str, set[tuple[str, str]]] = {
-    "ingest": {("PutObject", "raw"), ("SendMessageBatch", "ingest-dlq")},
+    "ingest": {("SendMessageBatch", "ingest-dlq")},
     "publish": {("PutEvents", "bus")},
-    "relay": {("PutRecords", "events")},
+    "relay": {("PutRecords", "events"), ("PutObject", "raw")},
 }
 SAME_RIGHT = {"SendMessage": "SendMessageBatch", "SendMessageBatch": "SendMessage"}
 """One action in a policy, two calls."""
@@ -405,7 +405,7 @@ def test_a_plain_connection_is_refused_also_to_who_may_write(
     deployment: Deployment, calls: dict[tuple[str, str], Callable[[Client], object]]
 ) -> None:
     """As a proxy in front of the APIs would pass on a request that came without TLS."""
-    client = partial(deployment.aws.client, credentials=as_role(deployment, "ingest"))
+    client = partial(deployment.aws.client, credentials=as_role(deployment, "relay"))
 
     def plain(service: str) -> Any:
         made = client(service)

@@ -27,7 +27,7 @@ def test_each_function_may_do_what_it_needs_and_not_what_others_need(dev: Enviro
     assert {n for n, actions in may.items() if "kinesis:PutRecords" in actions} == {"relay"}
     readers = {"ingest", "reconcile", "publish", "quality", "realtime"}
     assert {n for n, actions in may.items() if "kinesis:GetRecords" in actions} == readers
-    assert {n for n, actions in may.items() if "s3:PutObject" in actions} == {"ingest"}
+    assert {n for n, actions in may.items() if "s3:PutObject" in actions} == {"relay"}
     assert {n for n, actions in may.items() if "execute-api:ManageConnections" in actions} == {"realtime"}
     assert not any("s3:GetObject" in actions for actions in may.values())
 

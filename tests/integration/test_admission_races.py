@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
@@ -12,7 +12,7 @@ import pytest
 from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.event_store import PostgresEventStore
-from qis.application.ports import Candidate, Fate
+from qis.application.ports import Candidate
 from qis.domain.events import DATA_INGESTED, value_stream
 from tests.support.builders import claim, reconciled, snap, value_append
 from tests.support.databases import FreshDatabase
@@ -27,11 +27,13 @@ def candidate(day: int, value: str, record: str) -> Candidate:
     )
 
 
-def take(database: Database, pieces: Sequence[Sequence[Candidate]]) -> Sequence[Fate]:
+def take(database: Database, candidates: Sequence[Candidate]) -> list[str]:
+    """What becomes of each candidate, in order."""
+    batch = [c._replace(place=place) for place, c in enumerate(candidates)]
     with PostgresAdmissions(database).open() as admission:
-        for piece in pieces:
-            admission.take(piece)
-        return admission.store()
+        admission.take([c.stream for c in batch])
+        known: Mapping[int, str] = admission.store(batch)
+    return [known.get(c.place, "accepted") for c in batch]
 
 
 def waits_for_a_lock(database: FreshDatabase) -> Callable[[], bool]:
@@ -48,9 +50,9 @@ def test_who_comes_second_waits_and_sees_what_the_first_stored(database: FreshDa
     waits = waits_for_a_lock(database)
     with ThreadPoolExecutor(1) as pool:
         with first.open() as admission:
-            admission.take([candidate(0, "1.1", "r1")])
-            admission.store()
-            other = pool.submit(take, second, [[candidate(0, "1.1", "r2"), candidate(0, "1.2", "r3")]])
+            admission.take([candidate(0, "1.1", "r1").stream])
+            admission.store([candidate(0, "1.1", "r1")])
+            other = pool.submit(take, second, [candidate(0, "1.1", "r2"), candidate(0, "1.2", "r3")])
             while not waits():
                 assert not other.done(), other.result()
         assert other.result() == ["duplicate", "accepted"]
@@ -59,11 +61,11 @@ def test_who_comes_second_waits_and_sees_what_the_first_stored(database: FreshDa
 def test_who_decides_on_a_stream_that_is_taken_loses_it(database: FreshDatabase) -> None:
     mine, store = database.another(), PostgresEventStore(database.another())
     waits = waits_for_a_lock(database)
-    take(mine, [[candidate(0, "1.1", "r1")]])
+    take(mine, [candidate(0, "1.1", "r1")])
     with ThreadPoolExecutor(1) as pool:
         with PostgresAdmissions(mine).open() as admission:
-            admission.take([candidate(0, "1.2", "r2")])
-            admission.store()
+            admission.take([candidate(0, "1.2", "r2").stream])
+            admission.store([candidate(0, "1.2", "r2")])
             decision = pool.submit(store.append, [value_append(1, reconciled("official", "1.1"))])
             while not waits():
                 assert not decision.done(), decision.result()
@@ -71,23 +73,19 @@ def test_who_decides_on_a_stream_that_is_taken_loses_it(database: FreshDatabase)
 
 
 def test_batches_that_share_streams_never_wait_for_each_other(database: FreshDatabase) -> None:
-    """Each of four writers brings every claim, cut into other pieces, beside one that decides on the same
+    """Each of four writers brings every claim, in another order, beside one that decides on the same
     streams. A pair that waited for each other would be ended by the server, with an error."""
     writers, days = 4, 60
     start = threading.Barrier(writers + 1)
-    fates: list[list[Fate]] = [[] for _ in range(writers)]
+    fates: list[list[str]] = [[] for _ in range(writers)]
 
     def write(number: int) -> None:
         random, own = Random(number), database.another()
         start.wait()
         for turn in range(6):
             mine = [candidate(day, f"1.{turn}", f"{number}-{turn}-{day}") for day in range(days)]
-            mine.sort(key=lambda c: c.stream)
-            cuts = sorted(random.sample(range(1, days), 3))
-            pieces = [mine[a:b] for a, b in zip([0, *cuts], [*cuts, days], strict=True)]
-            for piece in pieces:
-                random.shuffle(piece)
-            fates[number] += take(own, pieces)
+            random.shuffle(mine)
+            fates[number] += take(own, mine)
 
     def decide() -> None:
         store = PostgresEventStore(database.another())

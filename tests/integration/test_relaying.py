@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
@@ -11,17 +13,24 @@ import psycopg
 import pytest
 
 from qis.adapters import relaying
+from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import Misplaced, PostgresFollower
+from qis.adapters.postgres.raw import PostgresRawOutbox
+from qis.adapters.raw_moving import RawMoving
 from qis.adapters.relaying import Relaying, Report
+from qis.application.ports import Unavailable
+from qis.application.raw import RawBatch, pack
 from qis.domain.events import Position
 from tests.support.builders import published, value_append
 from tests.support.databases import FreshDatabase
-from tests.support.fakes import MemoryBackbone
+from tests.support.fakes import MemoryBackbone, MemoryRawStore
 from tests.support.waiting import until
 
 
-def relay(database: FreshDatabase, backbone: MemoryBackbone, wanted: int) -> int:
+def relay(
+    database: FreshDatabase, backbone: MemoryBackbone, wanted: int, raw: RawMoving | None = None
+) -> int:
     """Follow until so many events are on the backbone. Whatever interrupts it is the test's failure."""
 
     def interrupted(error: Exception) -> None:
@@ -31,6 +40,7 @@ def relay(database: FreshDatabase, backbone: MemoryBackbone, wanted: int) -> int
         database=database.another(),
         backbone=backbone,
         audit=None,
+        raw=raw or RawMoving(database.another, MemoryRawStore(), interrupted),
         seconds_left=lambda: 60.0 if len(backbone.records) < wanted else 0.0,
         report=lambda _: None,
         interrupted=interrupted,
@@ -93,6 +103,7 @@ def test_a_stream_that_refuses_does_not_keep_the_lag_from_being_told(
         database=database.another(),
         backbone=backbone,
         audit=None,
+        raw=RawMoving(database.another, MemoryRawStore(), interruptions.append),
         seconds_left=lambda: next(left) if len(interruptions) < 5 else 0.0,
         report=reports.append,
         interrupted=interruptions.append,
@@ -109,3 +120,49 @@ def test_a_checkpoint_of_another_server_is_told_and_nothing_is_passed_over(datab
     PostgresEventStore(database.app).append([value_append(0, published("1.10"))])
     with pytest.raises(Misplaced, match=r"follower backbone is at transaction 1000000000 .* `qis recover`"):
         relay(database, MemoryBackbone(), 1)
+
+
+# raw payloads ------------------------------------------------------------------------------------
+
+
+class Raw(MemoryRawStore):
+    """A raw store that is away for some calls, and tells when it has something."""
+
+    def __init__(self, away: int) -> None:
+        super().__init__()
+        self.away = away
+        self.has_some = threading.Event()
+
+    def put(self, batches: Sequence[RawBatch]) -> None:
+        self.away -= 1
+        if self.away >= 0:
+            raise Unavailable("the raw store is away")
+        super().put(batches)
+        self.has_some.set()
+
+
+def keep(database: FreshDatabase, *batches: RawBatch) -> None:
+    for batch in batches:
+        with PostgresAdmissions(database.app).open() as admission:
+            admission.keep(batch)
+
+
+def test_raw_payloads_move_beside_the_relay(database: FreshDatabase) -> None:
+    batches = [pack([b"%d" % n], "s3://raw") for n in range(120)]
+    keep(database, *batches)
+    raw, troubles = Raw(away=2), []
+    with RawMoving(database.another, raw, troubles.append).running():
+        assert raw.has_some.wait(30)
+        until(lambda: not PostgresRawOutbox(database.app).waiting(1), "the last batch")
+    assert raw.bodies == dict(batches)
+    assert [str(e) for e in troubles] == ["the raw store is away"] * 2
+
+
+def test_a_raw_store_that_is_away_holds_up_no_event(database: FreshDatabase) -> None:
+    keep(database, pack([b"{}"], "s3://raw"))
+    PostgresEventStore(database.app).append([value_append(0, published("1.10"))])
+    troubles: list[Exception] = []
+    moving = RawMoving(database.another, Raw(away=1_000_000), troubles.append)
+    assert relay(database, MemoryBackbone(), 1, moving) == 1
+    assert {str(e) for e in troubles} <= {"the raw store is away"}
+    assert PostgresRawOutbox(database.app).waiting(10) == 1, "it is still there"

@@ -37,7 +37,7 @@ from tests.support.builders import (
     source_body,
 )
 from tests.support.databases import FreshDatabase
-from tests.support.fakes import MemoryDeadLetters, MemoryRawStore
+from tests.support.fakes import MemoryDeadLetters
 
 
 class Path:
@@ -57,7 +57,7 @@ class Path:
         self.ingest = Ingest(
             PostgresAdmissions(database.app),
             catalogue,
-            MemoryRawStore(),
+            "memory://raw",
             MemoryDeadLetters(),
             receipts,
             lambda: UUID(int=1),

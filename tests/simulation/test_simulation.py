@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from qis.application.raw import RawBatch
 from qis.domain import events as ev
 from qis.domain.rules import RuleSet
 from qis.domain.snap import NANOS, Snap
 from tests.simulation.world import World
 from tests.support.builders import EUR, FIXING, SOURCES, rules, snap
+from tests.support.raw import payload_of
 
 SEEDS = range(120)
 SNAPS = [snap(days) for days in range(6)]
@@ -81,6 +83,17 @@ def test_nothing_is_in_the_log_twice_and_everything_is_on_the_bus(seed: int) -> 
     versions = Counter((e.stream, e.data["official_version"]) for e in public)
     assert set(versions.values()) <= {1}
     assert {e["id"] for e in world.bus.events} == {str(e.event_id) for e in public}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_claim_leads_to_its_raw_payload_in_the_raw_store(seed: int) -> None:
+    world = run(seed, RATE)
+    assert not world.store.raw
+    kept = [RawBatch(*b) for b in world.raw.bodies.items()]
+    for event in world.store.log:
+        if event.type == ev.DATA_INGESTED:
+            claim = json.loads(payload_of(event.data["raw"], kept))
+            assert (claim["source"], claim["value"]) == (event.data["source"], event.data["value"])
 
 
 def test_a_run_follows_from_its_seed() -> None:

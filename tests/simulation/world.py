@@ -20,6 +20,7 @@ from qis.application.ingest import Delivery, Ingest
 from qis.application.ports import Admission, Append, Basis, Contended, Key, Loaded, Neighbours, Unavailable
 from qis.application.publish import publish
 from qis.application.quality import Quality
+from qis.application.raw import RawBatch, move
 from qis.application.reconcile import Reconciler, Trigger
 from qis.application.relay import relay_batch
 from qis.domain import events as ev
@@ -36,6 +37,7 @@ from tests.support.fakes import (
     MemoryEventStore,
     MemoryFacts,
     MemoryFollower,
+    MemoryRawOutbox,
     MemoryRawStore,
     MemoryReceipts,
 )
@@ -150,22 +152,18 @@ class FaultyFollower(MemoryFollower):
 
 
 class FaultyRawStore(MemoryRawStore):
-    """A store that is away for the first attempt at some batches.
+    """A raw store that may take only the first of what it is given."""
 
-    It is written to beside the other work; what fails follows from the batch, not from the moment.
-    """
-
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, random: Random) -> None:
         super().__init__()
-        self._fails = faults.rate > 0
-        self._tried: set[str] = set()
+        self._faults = faults
+        self._random = random
 
-    def put(self, address: str, payloads: Sequence[bytes]) -> None:
-        super().put(address, payloads)
-        first = address not in self._tried
-        self._tried.add(address)
-        if self._fails and first and int(address[-1], 16) < 3:
-            raise Unavailable("the raw store is away")
+    def put(self, batches: Sequence[RawBatch]) -> None:
+        if self._faults.hit():
+            super().put(batches[: self._random.randint(0, len(batches))])
+            raise Unavailable("the raw store took only some")
+        super().put(batches)
 
 
 class FaultyDeadLetters(MemoryDeadLetters):
@@ -239,11 +237,12 @@ class World:
         self._ingest = Ingest(
             FaultyAdmissions(self.store, self.faults),
             known,
-            FaultyRawStore(self.faults),
+            "memory://raw",
             self.letters,
             MemoryReceipts(),
             lambda: UUID(int=next(ids)),
         )
+        self.raw_outbox, self.raw = MemoryRawOutbox(self.store), FaultyRawStore(self.faults, random)
         self._reconciler = Reconciler(self.store, known)
         self._quality = Quality(self.store, known, self.facts)
         self._backbone = FaultyBackbone(self.faults, random)
@@ -264,16 +263,22 @@ class World:
             while self._busy():
                 self._take_records()
                 self._relay()
+                self._move_raw()
                 for name in self._consumers:
                     self._consume(name)
 
     def _busy(self) -> bool:
         unsent = self._follower.read(self._follower.checkpoint(), 1)
         behind = any(c.behind() for c in self._consumers.values())
-        return self._read < len(self._records) or bool(unsent) or behind
+        return self._read < len(self._records) or bool(unsent or self.store.raw) or behind
 
     def _somebody(self) -> None:
-        parts = [self._take_records, self._relay, *(lambda n=n: self._consume(n) for n in self._consumers)]
+        parts = [
+            self._take_records,
+            self._relay,
+            self._move_raw,
+            *(lambda n=n: self._consume(n) for n in self._consumers),
+        ]
         self._random.choice(parts)()
 
     def _take_records(self) -> None:
@@ -286,6 +291,10 @@ class World:
     def _relay(self) -> None:
         with suppress(*SAFE):
             relay_batch(self._follower, self._backbone, EPOCH, limit=self._random.randint(1, 20))
+
+    def _move_raw(self) -> None:
+        with suppress(*SAFE):
+            move(self.raw_outbox, self.raw)
 
     def _consume(self, name: str) -> None:
         self._consumers[name].deliver(

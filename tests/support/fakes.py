@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from qis.application.admission import Known, fates
+from qis.application.admission import Held, already_known
 from qis.application.arrivals import Arrived
 from qis.application.detectors import Kept, Past
 from qis.application.ingest import Ingest
@@ -23,15 +24,16 @@ from qis.application.ports import (
     Candidate,
     Catalogue,
     DeadLetter,
-    Fate,
     Issue,
     Key,
+    Known,
     Loaded,
     Neighbours,
-    Outcome,
+    Rejection,
     Unavailable,
 )
 from qis.application.quality import OpenFinding
+from qis.application.raw import RawBatch
 from qis.domain import events as ev
 from qis.domain.checks import Check, parse_check
 from qis.domain.findings import Fact
@@ -74,7 +76,9 @@ class MemoryEventStore:
         self.issue_status: dict[UUID, str] = {}
         self.snapshots: dict[str, tuple[int, dict[str, Any]]] = {}
         self.loads: dict[str, dict[str, int]] = {}
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, tuple[str, str]] = {}
+        """Of records that did not enter, their load and why."""
+        self.raw: dict[str, RawBatch] = {}
 
     def load(self, streams: Collection[str]) -> Mapping[str, Loaded]:
         return {s: Loaded(len(self.streams[s]), tuple(self.streams[s])) for s in streams if s in self.streams}
@@ -152,17 +156,21 @@ class MemoryEventStore:
         elif event.type in _CLOSING and self.issue_status.get(UUID(data["issue_id"])) == "open":
             self.issue_status[UUID(data["issue_id"])] = _CLOSING[event.type]
 
-    def count(self, outcomes: Sequence[Outcome]) -> None:
-        for record_id in [o.record_id for o in outcomes if o.redriven or o.kind == "accepted"]:
-            before = self.outcomes.pop(record_id, None)
-            if before is not None:
-                self._add(before.load_id, before.kind, -1)
-        for outcome in outcomes:
-            if outcome.kind != "accepted":
-                if outcome.record_id in self.outcomes:
-                    continue
-                self.outcomes[outcome.record_id] = outcome
-            self._add(outcome.load_id, outcome.kind, 1)
+    def count(
+        self, entered: Sequence[Candidate], duplicates: Sequence[Candidate], rejected: Sequence[Rejection]
+    ) -> None:
+        earlier = [c.record_id for c in entered]
+        earlier += [r.record_id for r in (*duplicates, *rejected) if r.redriven]
+        for record_id in earlier:
+            if before := self.outcomes.pop(record_id, None):
+                self._add(*before, -1)
+        for candidate in entered:
+            self._add(candidate.load_id, "accepted", 1)
+        others: list[tuple[Candidate | Rejection, str]] = [(c, "duplicate") for c in duplicates]
+        for record, kind in others + [(r, "rejected") for r in rejected]:
+            if record.record_id not in self.outcomes:
+                self.outcomes[record.record_id] = (record.load_id, kind)
+                self._add(record.load_id, kind, 1)
 
     def _add(self, load_id: str, kind: str, by: int) -> None:
         load = self.loads.setdefault(load_id, {"accepted": 0, "duplicate": 0, "rejected": 0})
@@ -222,44 +230,51 @@ class MemoryAdmissions:
         yield admission
         if lost := MemoryEventStore.append(self.store, admission.appends):
             raise AssertionError(f"{lost} changed while they were taken")
-        self.store.count(admission.outcomes)
+        self.store.count(admission.entered, admission.duplicates, admission.rejected)
+        for raw in admission.raw:
+            self.store.raw.setdefault(raw.address, raw)
 
 
 class _MemoryAdmission:
     def __init__(self, store: MemoryEventStore) -> None:
         self._store = store
-        self._last = ""
-        self._taken: list[Candidate] = []
+        self._taken: Counter[str] = Counter()
         self.appends: list[Append] = []
-        self.outcomes: list[Outcome] = []
+        self.raw: list[RawBatch] = []
+        self.entered: list[Candidate] = []
+        self.duplicates: list[Candidate] = []
+        self.rejected: Sequence[Rejection] = ()
 
-    def take(self, candidates: Sequence[Candidate]) -> None:
-        streams = sorted({c.stream for c in candidates})
-        if streams and streams[0] <= self._last:
-            raise AssertionError(f"{streams[0]} is taken after {self._last}")
-        self._last = streams[-1] if streams else self._last
-        self._taken += candidates
+    def take(self, streams: Sequence[str]) -> None:
+        if self._taken:
+            raise AssertionError("streams are taken once")
+        self._taken = Counter(streams)
 
-    def store(self) -> Sequence[Fate]:
-        streams = {c.stream for c in self._taken}
-        known: Known = {
+    def keep(self, raw: RawBatch) -> None:
+        self.raw.append(raw)
+
+    def store(self, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
+        if untaken := Counter([c.stream for c in candidates]) - self._taken:
+            raise AssertionError(f"{untaken} are not taken")
+        held: Held = {
             stream: {
                 e.data["claim_id"]: e.data["record_id"] for e in loaded.events if e.type == ev.DATA_INGESTED
             }
-            for stream, loaded in self._store.load(streams).items()
+            for stream, loaded in self._store.load(self._taken).items()
         }
-        versions = dict(self._store.versions(streams))
-        become = fates(self._taken, known)
-        for c, fate in zip(self._taken, become, strict=True):
-            if fate == "accepted":
-                version = versions.get(c.stream, 0)
-                versions[c.stream] = version + 1
-                event = ev.NewEvent(ev.DATA_INGESTED, c.data())
-                self.appends.append(Append(c.stream, version, (event,), c.actor, c.load_id))
-        return become
+        versions = dict(self._store.versions(self._taken))
+        known = already_known(candidates, held)
+        self.duplicates = [c for c in candidates if known.get(c.place) == "duplicate"]
+        self.entered = [c for c in candidates if c.place not in known]
+        for c in self.entered:
+            version = versions.get(c.stream, 0)
+            versions[c.stream] = version + 1
+            event = ev.NewEvent(ev.DATA_INGESTED, c.data())
+            self.appends.append(Append(c.stream, version, (event,), c.actor, c.load_id))
+        return known
 
-    def count(self, outcomes: Sequence[Outcome]) -> None:
-        self.outcomes += outcomes
+    def count(self, rejected: Sequence[Rejection]) -> None:
+        self.rejected = rejected
 
 
 def _key(data: ev.Data) -> tuple[str, Snap]:
@@ -310,21 +325,31 @@ class LogCatalogue:
         return self.current()
 
 
+class MemoryRawOutbox:
+    """``RawOutbox`` of a ``MemoryEventStore``."""
+
+    def __init__(self, store: MemoryEventStore) -> None:
+        self._store = store
+
+    def oldest(self, limit: int) -> Sequence[RawBatch]:
+        return list(self._store.raw.values())[:limit]
+
+    def drop(self, addresses: Sequence[str]) -> None:
+        for address in addresses:
+            self._store.raw.pop(address, None)
+
+    def waiting(self, limit: int) -> int:
+        return min(limit, len(self._store.raw))
+
+
 class MemoryRawStore:
     """``RawStore`` in memory."""
 
     def __init__(self) -> None:
-        self.batches: dict[str, list[bytes]] = {}
+        self.bodies: dict[str, bytes] = {}
 
-    def address(self, payloads: Sequence[bytes]) -> str:
-        digest = sha256(b"".join(len(p).to_bytes(8, "big") + p for p in payloads)).hexdigest()
-        return f"memory://raw/{digest}"
-
-    def put(self, address: str, payloads: Sequence[bytes]) -> None:
-        self.batches[address] = list(payloads)
-
-    def read(self, uri: str) -> list[bytes]:
-        return self.batches[uri]
+    def put(self, batches: Sequence[RawBatch]) -> None:
+        self.bodies.update(batches)
 
 
 class MemoryDeadLetters:
@@ -367,7 +392,6 @@ def ingest_into(
     store: MemoryEventStore,
     reader: FixedCatalogue,
     *,
-    raw: MemoryRawStore | None = None,
     letters: MemoryDeadLetters | None = None,
 ) -> Ingest:
     """Ingest with everything behind its ports in memory; its ids are numbers."""
@@ -375,7 +399,7 @@ def ingest_into(
     return Ingest(
         MemoryAdmissions(store),
         reader,
-        raw or MemoryRawStore(),
+        "memory://raw",
         letters or MemoryDeadLetters(),
         MemoryReceipts(),
         lambda: UUID(int=next(ids)),

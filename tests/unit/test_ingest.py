@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from qis.application.ingest import MAX_REST_CLAIMS, PIECE, Delivery
+from qis.application.ingest import MAX_REST_CLAIMS, Delivery
 from qis.application.ports import Unavailable
 from qis.domain.errors import Conflict, InvalidInput
 from qis.domain.events import value_stream
@@ -30,9 +30,9 @@ from tests.support.fakes import (
     FixedCatalogue,
     MemoryDeadLetters,
     MemoryEventStore,
-    MemoryRawStore,
     ingest_into,
 )
+from tests.support.raw import payload_of, unpack
 
 STREAM = value_stream(EUR, FIRST.text)
 
@@ -42,12 +42,11 @@ class World:
     """Ingest and all that is behind its ports."""
 
     store: MemoryEventStore = field(default_factory=MemoryEventStore)
-    raw: MemoryRawStore = field(default_factory=MemoryRawStore)
     letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
     reader: FixedCatalogue = field(default_factory=lambda: FixedCatalogue(catalogue()))
 
     def __post_init__(self) -> None:
-        self.ingest = ingest_into(self.store, self.reader, raw=self.raw, letters=self.letters)
+        self.ingest = ingest_into(self.store, self.reader, letters=self.letters)
 
     def deliver(self, *records: tuple[str, bytes], redriven: bool = False) -> dict[str, int]:
         found = self.ingest.deliveries([Delivery(i, "load", p, redriven) for i, p in records])
@@ -78,8 +77,7 @@ def test_a_claim_becomes_an_event_that_names_record_load_feed_and_raw_payload() 
     assert (first.type, first.stream, first.version) == ("DataIngested", STREAM, 1)
     assert (first.actor, first.correlation_id) == ("feed:alpha", "load")
     assert first.data["record_id"] == "r1"
-    raw = second.data["raw"]
-    assert world.raw.read(raw["uri"])[raw["index"]] == row(source="beta")
+    assert payload_of(second.data["raw"], world.store.raw.values()) == row(source="beta")
 
 
 def test_a_record_that_names_itself_and_its_load_is_known_by_these() -> None:
@@ -150,12 +148,11 @@ def test_a_batch_of_several_pieces_is_taken_as_one() -> None:
     """In any order of delivery, with a series that is longer than a piece; the fake refuses a wrong order."""
     world = World(reader=FixedCatalogue(catalogue([series(), series("FX.USD")])))
     records = [
-        (f"r{n}", row(value=f"1.{n:04d}", reference_data_id="FX.USD" if n % 3 else EUR))
-        for n in range(3 * PIECE)
+        (f"r{n}", row(value=f"1.{n:04d}", reference_data_id="FX.USD" if n % 3 else EUR)) for n in range(300)
     ]
-    records.insert(PIECE, ("bad", b"poison"))
-    assert world.deliver(*records) == {"accepted": 3 * PIECE, "rejected": 1}
-    assert world.deliver(*reversed(records)) == {"rejected": 1, "redelivered": 3 * PIECE}
+    records.insert(100, ("bad", b"poison"))
+    assert world.deliver(*records) == {"accepted": 300, "rejected": 1}
+    assert world.deliver(*reversed(records)) == {"rejected": 1, "redelivered": 300}
 
 
 def test_an_empty_batch_is_nothing() -> None:
@@ -193,20 +190,14 @@ def test_a_batch_is_not_acknowledged_while_its_poison_cannot_be_queued() -> None
     assert world.load() == {"accepted": 1, "rejected": 1}
 
 
-def test_a_batch_whose_raw_payloads_cannot_be_kept_stores_nothing_and_is_taken_when_they_can(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_raw_payloads_of_a_batch_are_kept_with_it_whatever_becomes_of_them() -> None:
     world = World()
-
-    def away(*_: object) -> None:
-        raise Unavailable("the raw store is away")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(world.raw, "put", away)
-        with pytest.raises(Unavailable):
-            world.deliver(("r1", row()), ("r2", b"poison"))
-    assert (world.store.log, world.store.loads, world.letters.letters) == ([], {}, [])
-    assert world.deliver(("r1", row()), ("r2", b"poison")) == {"accepted": 1, "rejected": 1}
+    records = [("r1", row()), ("r2", b"poison"), ("r3", b"\xff\n\x00"), ("r4", row())]
+    assert world.deliver(*records) == {"accepted": 1, "duplicate": 1, "rejected": 2}
+    (kept,) = world.store.raw.values()
+    assert unpack(kept.body) == [payload for _, payload in records]
+    world.deliver(*records)
+    assert list(world.store.raw.values()) == [kept], "the same batch is kept once"
 
 
 # by REST -----------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 """Following the log to the backbone, for as long as the process may run: in a function or in a container.
+Beside it the raw payloads that are stored with claims move to the raw store.
 
 Several may run at a time: one holds the follower's lock and works, the others wait for the lock and take over
 at once when it ends or dies.
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from qis.adapters.postgres.connection import PATIENCE, Database
 from qis.adapters.postgres.followers import PostgresFollower
+from qis.adapters.postgres.raw import PostgresRawOutbox
+from qis.adapters.raw_moving import RawMoving
 from qis.application.ports import Backbone, Unavailable
 from qis.application.relay import relay_batch
 
@@ -38,6 +41,8 @@ class Report:
     default_partition_rows: int
     """Events whose month had no partition, counted up to 1,000."""
     lag_seconds: float
+    raw_waiting: int
+    """Batches of raw payloads that are not in the raw store yet, counted up to 1,000."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,7 @@ class Relaying:
     database: Database
     backbone: Backbone
     audit: Backbone | None
+    raw: RawMoving
     seconds_left: Callable[[], float]
     """How long the process may still run; it only falls."""
     report: Callable[[Report], None]
@@ -102,17 +108,23 @@ class Relaying:
             follower.check_place()
             _make_months(connection)
             follower.listen()
-            while not self._over():
-                # Before sending, which fails for as long as the stream refuses: that is when it matters.
-                if reports.due():
-                    self.report(_report(connection, follower))
-                count = relay_batch(follower, self.backbone, datetime.now(UTC), audit=self.audit)
-                yield count
-                if not count:
-                    follower.wait(STALLED_WAIT if follower.behind() else IDLE_WAIT)
+            with self.raw.running():
+                while not self._over():
+                    # Before sending, which fails for as long as the stream refuses: that is when it matters.
+                    if reports.due():
+                        self.report(self._report(connection, follower))
+                    count = relay_batch(follower, self.backbone, datetime.now(UTC), audit=self.audit)
+                    yield count
+                    if not count:
+                        follower.wait(STALLED_WAIT if follower.behind() else IDLE_WAIT)
         finally:
             # Ends the lock and the subscription with the connection; the next one to follow connects anew.
             self.database.close()
+
+    def _report(self, connection: Connection, follower: PostgresFollower) -> Report:
+        row = connection.execute("SELECT count(*) FROM (SELECT FROM events_default LIMIT 1000) d").fetchone()
+        waiting = PostgresRawOutbox(self.database).waiting(1000)
+        return Report(row[0] if row else 0, follower.lag_seconds(), waiting)
 
     def _over(self) -> bool:
         """Whether the time left is needed to end in peace."""
@@ -125,8 +137,3 @@ def _make_months(connection: Connection) -> None:
 
     with suppress(DeadlockDetected, LockNotAvailable):
         connection.execute("SELECT ensure_event_partitions(clock_timestamp(), %s)", (PARTITIONS_AHEAD,))
-
-
-def _report(connection: Connection, follower: PostgresFollower) -> Report:
-    row = connection.execute("SELECT count(*) FROM (SELECT FROM events_default LIMIT 1000) d").fetchone()
-    return Report(row[0] if row else 0, follower.lag_seconds())

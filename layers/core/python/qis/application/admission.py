@@ -1,33 +1,32 @@
-"""Which claims enter the log, and which are known already."""
+"""Which claims the log knows already."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qis.application.ports import Candidate, Fate
+from qis.application.ports import Candidate, Known
 
-Known = dict[str, dict[str, str]]
+Held = dict[str, dict[str, str]]
 """By stream, the claims that it holds, each with the record that brought it."""
 
 
-def fates(candidates: Sequence[Candidate], known: Known) -> list[Fate]:
-    """What becomes of each candidate, in order, where the streams hold ``known``; it is brought up to date.
+def already_known(candidates: Sequence[Candidate], held: Held) -> dict[int, Known]:
+    """Those of the candidates, by place, that do not enter where the streams hold ``held``; it is brought up
+    to date.
 
-    A claim is its content: whoever brings it first is accepted, another record with it is a duplicate, the
+    A claim is its content: whoever brings it first has it entered, another record with it is a duplicate, the
     same record again changes nothing.
     """
-    found: list[Fate] = []
+    found: dict[int, Known] = {}
     for candidate in candidates:
         claim_id, record_id = candidate.claim.claim_id, candidate.record_id
-        stream = known.get(candidate.stream)
+        stream = held.get(candidate.stream)
         if stream is None:
-            known[candidate.stream] = {claim_id: record_id}
-            found.append("accepted")
+            held[candidate.stream] = {claim_id: record_id}
             continue
         bringer = stream.get(claim_id)
         if bringer is None:
             stream[claim_id] = record_id
-            found.append("accepted")
         else:
-            found.append("redelivered" if bringer == record_id else "duplicate")
+            found[candidate.place] = "redelivered" if bringer == record_id else "duplicate"
     return found

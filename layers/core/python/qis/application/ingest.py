@@ -7,12 +7,10 @@ broken rule, kept with its payload and dead-lettered). A redelivery of the same 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
-from operator import itemgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -24,20 +22,18 @@ from qis.application.ports import (
     CatalogueReader,
     DeadLetter,
     DeadLetters,
-    Outcome,
-    RawStore,
+    Known,
     Receipts,
-    Unavailable,
+    Rejection,
 )
+from qis.application.raw import pack
 from qis.domain import exact_json
-from qis.domain.claims import parse_claim
+from qis.domain.claims import Claim, parse_claim
 from qis.domain.errors import Conflict, InvalidInput, Violation, refuse, shown
 from qis.domain.events import value_stream, value_stream_subject
+from qis.domain.series import Series
+from qis.domain.snap import parse_snap
 
-PIECE = 125
-"""Records that are checked and handed to the log together: a few make a batch, so that both sides work."""
-RAW_PATIENCE = 2.0
-"""Seconds that a batch, its claims in the log but not committed, waits for its raw payloads to be kept."""
 MAX_BYTES = 65_536
 """Largest claim record; a claim is a few hundred bytes."""
 MAX_REST_CLAIMS = 10_000
@@ -54,15 +50,13 @@ class Delivery(NamedTuple):
     redriven: bool = False
 
 
-class _Given(NamedTuple):
-    """A record as it was read, or why it could not be."""
+class _Taken(NamedTuple):
+    """What became of a batch; where a record is named by number, by its place in it."""
 
-    order: str
-    """What the names of its streams begin with, after the word ``value``."""
-    place: int
-    delivery: Delivery
-    body: Any
-    refusal: InvalidInput | None
+    valid: Sequence[Candidate]
+    known: Mapping[int, Known]
+    """Those of the valid ones that did not enter."""
+    rejected: Mapping[int, Rejection]
 
 
 def decode(payload: bytes) -> Any:
@@ -111,18 +105,17 @@ class Ingest:
         self,
         admissions: Admissions,
         catalogue: CatalogueReader,
-        raw: RawStore,
+        raw_place: str,
         dead_letters: DeadLetters,
         receipts: Receipts,
         new_id: Callable[[], UUID],
     ) -> None:
         self._admissions = admissions
         self._catalogue = catalogue
-        self._raw = raw
+        self._raw_place = raw_place
         self._dead_letters = dead_letters
         self._receipts = receipts
         self._new_id = new_id
-        self._uploads = ThreadPoolExecutor(1, thread_name_prefix="raw")
 
     def deliveries(self, batch: Sequence[Delivery]) -> dict[str, int]:
         """Take a batch from a stream, durably.
@@ -133,19 +126,21 @@ class Ingest:
         Raises:
             Unavailable: nothing may be assumed; redelivering the whole batch is safe.
         """
-        outcomes, _ = self._take(batch, None)
+        taken = self._take(batch, None)
         letters = [
-            DeadLetter(o.record_id, o.load_id, _reason(o), o.violations, o.payload)
-            for o in outcomes.values()
-            if o.kind == "rejected"
+            DeadLetter(r.record_id, r.load_id, _reason(r), r.violations, r.payload)
+            for r in taken.rejected.values()
         ]
         # After the commit, before the acknowledgement: a crash in between redelivers, and sends again.
         if letters:
             self._dead_letters.send(letters)
-        counts = {"accepted": 0, "duplicate": 0, "rejected": 0}
-        for outcome in outcomes.values():
-            counts[outcome.kind] += 1
-        return {**counts, "redelivered": len(batch) - len(outcomes)}
+        duplicates = list(taken.known.values()).count("duplicate")
+        return {
+            "accepted": len(taken.valid) - len(taken.known),
+            "duplicate": duplicates,
+            "rejected": len(letters),
+            "redelivered": len(taken.known) - duplicates,
+        }
 
     def submit(
         self, claims: list[object], actor: str, correlation_id: str, idempotency_key: str | None
@@ -168,126 +163,95 @@ class Ingest:
                 return known[1]
         receipt = self._new_id()
         batch = [Delivery(f"{receipt}:{i}", str(receipt), p) for i, p in enumerate(payloads)]
-        outcomes, repeated = self._take(batch, actor)
-        outcomes |= repeated
+        taken = self._take(batch, actor)
         answer = {
             "receipt": str(receipt),
             "correlation_id": correlation_id,
             "status": "stored",
-            **{
-                f"{name}": sum(o.kind == kind for o in outcomes.values())
-                for name, kind in (
-                    ("accepted", "accepted"),
-                    ("duplicates", "duplicate"),
-                    ("rejected", "rejected"),
-                )
-            },
-            "claims": [_claim_answer(i, outcomes[i]) for i in range(len(batch))],
+            "accepted": len(taken.valid) - len(taken.known),
+            "duplicates": len(taken.known),
+            "rejected": len(taken.rejected),
+            "claims": _claim_answers(taken),
         }
         return self._receipts.keep(receipt, actor, idempotency_key, digest, answer)
 
-    def _take(
-        self, batch: Sequence[Delivery], actor: str | None
-    ) -> tuple[dict[int, Outcome], dict[int, Outcome]]:
-        """Outcomes by index in the batch, and apart from them those of redelivered records, which count
-        for nothing."""
+    def _take(self, batch: Sequence[Delivery], actor: str | None) -> _Taken:
         payloads = [d.payload for d in batch]
-        uri = self._raw.address(payloads)
-        upload = self._uploads.submit(self._raw.put, uri, payloads)
-        given = [_read(place, delivery) for place, delivery in enumerate(batch)]
-        catalogue = self._catalogue_for(given)
-        outcomes: dict[int, Outcome] = {}
-        repeated: dict[int, Outcome] = {}
-        taken: list[Candidate] = []
+        bodies = [_body(p) for p in payloads]
+        catalogue = self._catalogue_for(bodies)
+        streams = [_stream(b, catalogue.series) for b in bodies]
+        valid: list[Candidate] = []
+        rejected: dict[int, Rejection] = {}
         with self._admissions.open() as admission:
-            for piece in _pieces(given):
-                candidates: list[Candidate] = []
-                for one in piece:
-                    checked = _examine(one, catalogue, uri, actor)
-                    if isinstance(checked, Outcome):
-                        outcomes[one.place] = checked
-                    else:
-                        candidates.append(checked)
-                admission.take(candidates)
-                taken += candidates
-            for candidate, fate in zip(taken, admission.store(), strict=True):
-                redriven = batch[candidate.place].redriven
-                if fate == "redelivered":
-                    repeated[candidate.place] = _outcome(candidate, "duplicate", redriven)
-                else:
-                    outcomes[candidate.place] = _outcome(candidate, fate, redriven)
-            # Before the commit, so that an event's raw payload is there as long as the event is; the upload
-            # ran beside all of the above. And before the counting, whose rows other batches wait for.
-            try:
-                upload.result(RAW_PATIENCE)
-            except TimeoutError as error:
-                raise Unavailable(f"the raw store took more than {RAW_PATIENCE:g} s") from error
-            admission.count(list(outcomes.values()))
-        return outcomes, repeated
+            admission.take([s for s in streams if s is not None])
+            raw = pack(payloads, self._raw_place)
+            admission.keep(raw)
+            for place, delivery in enumerate(batch):
+                checked = _examine(delivery, bodies[place], catalogue)
+                if isinstance(checked, Rejection):
+                    rejected[place] = checked
+                    continue
+                claim, record_id, load_id = checked
+                stream = streams[place]
+                assert stream is not None, "a claim has a series and a snap"
+                by, redriven = actor or f"feed:{claim.source}", delivery.redriven
+                valid.append(Candidate(claim, stream, record_id, load_id, by, raw.address, place, redriven))
+            known = admission.store(valid)
+            admission.count(list(rejected.values()))
+        return _Taken(valid, known, rejected)
 
-    def _catalogue_for(self, given: Sequence[_Given]) -> Catalogue:
+    def _catalogue_for(self, bodies: Sequence[Any]) -> Catalogue:
         """The catalogue; read anew if a record names what it does not have, since that may have been
         registered a moment ago, and for these very claims."""
         catalogue = self._catalogue.current()
-        for one in given:
-            body = one.body
-            if isinstance(body, dict) and not (
-                _among(body.get("reference_data_id"), catalogue.series)
-                and _among(body.get("source"), catalogue.active)
-            ):
-                return self._catalogue.newest()
+        series, active = catalogue.series, catalogue.active
+        try:
+            for body in bodies:
+                if isinstance(body, dict) and not (
+                    body.get("reference_data_id") in series and active.get(body.get("source", ""))
+                ):
+                    return self._catalogue.newest()
+        except TypeError:  # a list or an object as a name
+            return self._catalogue.newest()
         return catalogue
 
 
-def _among(name: object, known: Mapping[str, object]) -> bool:
-    return isinstance(name, str) and bool(known.get(name))
-
-
-def _read(place: int, delivery: Delivery) -> _Given:
+def _body(payload: bytes) -> Any:
+    """What a record holds, or why it cannot be read."""
     try:
-        body = decode(delivery.payload)
+        return decode(payload)
     except InvalidInput as refusal:
-        return _Given("", place, delivery, None, refusal)
+        return refusal
+
+
+def _stream(body: Any, series_of: Mapping[str, Series]) -> str | None:
+    """The stream that a claim is for; ``None``: its series or its snap is none, and it will be rejected."""
     named = body.get("reference_data_id") if isinstance(body, dict) else None
-    # With the character that ends a series' name in a stream's, so that series sort as their streams do.
-    return _Given(f"{named}@" if isinstance(named, str) else "", place, delivery, body, None)
-
-
-def _pieces(given: list[_Given]) -> Iterator[Sequence[_Given]]:
-    """``given`` in pieces as ``Admission.take`` wants them: by series, none in two pieces. The records of a
-    series stay in their order."""
-    given.sort(key=itemgetter(0))
-    start = 0
-    while start < len(given):
-        end = min(start + PIECE, len(given))
-        while end < len(given) and given[end].order == given[end - 1].order:
-            end += 1
-        yield given[start:end]
-        start = end
-
-
-def _examine(given: _Given, catalogue: Catalogue, uri: str, actor: str | None) -> Candidate | Outcome:
-    """The record as a valid claim, or its rejection."""
-    _, place, delivery, body, refusal = given
-    record_id, load_id = delivery.record_id, delivery.load_id
+    series = series_of.get(named) if isinstance(named, str) else None
+    if series is None:
+        return None
     try:
-        if refusal is not None:
-            raise refusal
-        if isinstance(body, Mapping):
-            record_id = _own_id(body, "record_id", record_id)
-            load_id = _own_id(body, "correlation_id", load_id)
-        claim = parse_claim(body, catalogue.series, catalogue.active)
+        snap = parse_snap(body.get("snap"), series.semantics.snap_time)
+    except InvalidInput:
+        return None
+    return value_stream(series.reference_data_id, snap.text)
+
+
+def _examine(delivery: Delivery, body: Any, catalogue: Catalogue) -> tuple[Claim[Any], str, str] | Rejection:
+    """The record as a valid claim, with its own identity and load, or its rejection."""
+    record_id, load_id, payload, redriven = delivery
+    try:
+        if isinstance(body, InvalidInput):
+            raise body
+        if isinstance(body, dict):
+            if "record_id" in body:
+                record_id = _own_id(body, "record_id", record_id)
+            if "correlation_id" in body:
+                load_id = _own_id(body, "correlation_id", load_id)
+        return parse_claim(body, catalogue.series, catalogue.active), record_id, load_id
     except InvalidInput as invalid:
-        return Outcome(
-            record_id=record_id,
-            load_id=load_id,
-            kind="rejected",
-            violations=[v.as_json() for v in invalid.violations],
-            payload=delivery.payload,
-            redriven=delivery.redriven,
-        )
-    stream = value_stream(claim.reference_data_id, claim.snap.text)
-    return Candidate(claim, stream, record_id, load_id, actor or f"feed:{claim.source}", uri, place)
+        violations = [v.as_json() for v in invalid.violations]
+        return Rejection(record_id, load_id, violations, payload, redriven)
 
 
 def _own_id(body: Mapping[str, Any], name: str, default: str) -> str:
@@ -306,13 +270,8 @@ def _own_id(body: Mapping[str, Any], name: str, default: str) -> str:
     return value
 
 
-def _outcome(candidate: Candidate, kind: Literal["accepted", "duplicate"], redriven: bool) -> Outcome:
-    _, stream, record_id, load_id, _, _, _ = candidate
-    return Outcome(record_id, load_id, kind, stream, candidate.claim.claim_id, (), b"", redriven)
-
-
-def _reason(outcome: Outcome) -> str:
-    return "; ".join(f"{v['field']}: {v['message']} [{v['rule']}]" for v in outcome.violations)
+def _reason(rejection: Rejection) -> str:
+    return "; ".join(f"{v['field']}: {v['message']} [{v['rule']}]" for v in rejection.violations)
 
 
 def _encode(claim: object) -> bytes:
@@ -325,13 +284,18 @@ def _plain(value: object) -> str:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _claim_answer(index: int, outcome: Outcome) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "index": index,
-        "outcome": outcome.kind,
-        "claim_id": outcome.claim_id,
-        "violations": list(outcome.violations),
-    }
-    if outcome.stream is not None:
-        answer["reference_data_id"], answer["snap"] = value_stream_subject(outcome.stream)
-    return answer
+def _claim_answers(taken: _Taken) -> list[dict[str, Any]]:
+    """What became of each claim of a request, in its order."""
+    answers: dict[int, dict[str, Any]] = {}
+    for candidate in taken.valid:
+        reference_data_id, snap = value_stream_subject(candidate.stream)
+        answers[candidate.place] = {
+            "outcome": "duplicate" if candidate.place in taken.known else "accepted",
+            "claim_id": candidate.claim.claim_id,
+            "violations": [],
+            "reference_data_id": reference_data_id,
+            "snap": snap,
+        }
+    for place, rejection in taken.rejected.items():
+        answers[place] = {"outcome": "rejected", "claim_id": None, "violations": rejection.violations}
+    return [{"index": place, **answers[place]} for place in range(len(answers))]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # a function that needs one port does not pay for the types o
     from datetime import datetime
     from uuid import UUID
 
+    from qis.application.raw import RawBatch
     from qis.domain.checks import Check
     from qis.domain.claims import Claim
     from qis.domain.events import Event, NewEvent, Position
@@ -58,6 +59,8 @@ class Candidate(NamedTuple):
     """Where the delivered batch is kept."""
     place: int
     """The record's place in it."""
+    redriven: bool = False
+    """Whether the record was rejected before, and put back by a person."""
 
     def data(self) -> dict[str, Any]:
         """The data of its ``DataIngested`` event."""
@@ -67,44 +70,46 @@ class Candidate(NamedTuple):
         return data
 
 
-Fate: TypeAlias = Literal["accepted", "duplicate", "redelivered"]
-"""What becomes of a valid claim: it is an event now; another record brought it before; this one did."""
-
-
-class Outcome(NamedTuple):
-    """What became of one delivered record that is to be counted."""
+class Rejection(NamedTuple):
+    """A delivered record that is no claim, and which rules it breaks."""
 
     record_id: str
     load_id: str
-    kind: Literal["accepted", "duplicate", "rejected"]
-    stream: str | None = None
-    claim_id: str | None = None
-    violations: Sequence[Mapping[str, str]] = ()
-    payload: bytes = b""
+    violations: Sequence[Mapping[str, str]]
+    payload: bytes
     redriven: bool = False
+
+
+Known: TypeAlias = Literal["duplicate", "redelivered"]
+"""Why a valid claim does not enter the log: another record brought it before; this one did."""
 
 
 class Admission(Protocol):
     """Claims entering the log in one transaction: all of it is stored, or nothing."""
 
-    def take(self, candidates: Sequence[Candidate]) -> None:
-        """Take the streams of some of the claims, and look what they hold while the caller checks the next.
+    def take(self, streams: Sequence[str]) -> None:
+        """Take streams, each named once for every claim that may enter it, and look what they hold while the
+        caller checks the claims. Asked once, and first.
 
-        Streams are held until the admission ends: other writers wait. So that no two wait for each other,
-        these pieces go by ascending stream, and a stream is in one of them only.
+        They are held until the admission ends: other writers of theirs wait.
         """
         ...
 
-    def store(self) -> Sequence[Fate]:
-        """Append the claims that their streams do not hold yet, once, after the last piece.
+    def keep(self, raw: RawBatch) -> None:
+        """Store the raw payloads of the batch, until they are moved to the raw store."""
+        ...
+
+    def store(self, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
+        """Append the claims that their streams, which are taken, do not hold yet.
 
         Returns:
-            What becomes of each claim that was taken, in order.
+            Those that do not enter, by their place in the batch.
         """
         ...
 
-    def count(self, outcomes: Sequence[Outcome]) -> None:
-        """Count records under their loads, each once however often it is delivered."""
+    def count(self, rejected: Sequence[Rejection]) -> None:
+        """Count what was stored, what was known and what is rejected, each record under its load and once,
+        however often it is delivered. Asked last, since other batches of these loads wait from here on."""
         ...
 
 
@@ -253,14 +258,30 @@ class CatalogueReader(Protocol):
 
 
 class RawStore(Protocol):
-    """Raw payloads, kept for ever and linked from the events."""
+    """Where raw payloads stay, linked from the events."""
 
-    def address(self, payloads: Sequence[bytes]) -> str:
-        """The URI under which a batch is kept. It follows from the content: the same batch has the same."""
+    def put(self, batches: Sequence[RawBatch]) -> None:
+        """Keep batches durably, each under its address.
+
+        Raises:
+            Unavailable: some may have been kept.
+        """
         ...
 
-    def put(self, address: str, payloads: Sequence[bytes]) -> None:
-        """Keep a batch durably under its address."""
+
+class RawOutbox(Protocol):
+    """Raw payloads that are stored with their claims, and not in the raw store yet."""
+
+    def oldest(self, limit: int) -> Sequence[RawBatch]:
+        """Those that wait longest."""
+        ...
+
+    def drop(self, addresses: Sequence[str]) -> None:
+        """Forget batches; they are in the raw store."""
+        ...
+
+    def waiting(self, limit: int) -> int:
+        """How many there are, counted up to ``limit``."""
         ...
 
 

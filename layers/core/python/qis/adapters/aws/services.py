@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
-from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qis.application.ports import DeadLetter, Unavailable
@@ -20,6 +17,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
+    from qis.application.raw import RawBatch
+
 T = TypeVar("T")
 
 KINESIS_BATCH, KINESIS_BYTES = 500, 4 * 1024 * 1024
@@ -27,6 +26,8 @@ SQS_BATCH, SQS_BYTES = 10, 256 * 1024
 LETTER_PAYLOAD = 96 * 1024
 """Largest payload that a dead letter carries; a larger one is found in the raw store and by its record id."""
 BUS_BATCH, BUS_BYTES = 10, 1000 * 1000
+RAW_AT_A_TIME = 10
+"""Objects; a client keeps as many connections."""
 RETRIES = 5
 FIRST_PAUSE = 0.1
 """Seconds before the first retry of throttled records."""
@@ -50,22 +51,27 @@ def batches(
 
 
 class S3RawStore:
-    """``RawStore``: one object per batch, named by its content, so a redelivered batch is the same object."""
+    """``RawStore``: an object per batch, of which several are written at a time."""
 
-    def __init__(self, client: Callable[[], S3Client], bucket: str) -> None:
+    def __init__(self, client: S3Client) -> None:
         self._client = client
-        self._bucket = bucket
 
-    def address(self, payloads: Sequence[bytes]) -> str:
-        """See ``RawStore.address``."""
-        digest = sha256(b"".join([len(p).to_bytes(8, "big") + p for p in payloads])).hexdigest()
-        return f"s3://{self._bucket}/raw/{digest[:2]}/{digest}.jsonl.gz"
+    def put(self, batches: Sequence[RawBatch]) -> None:
+        """See ``RawStore.put``."""
+        from concurrent.futures import ThreadPoolExecutor
 
-    def put(self, address: str, payloads: Sequence[bytes]) -> None:
-        """See ``RawStore.put``. The object is gzipped JSON Lines of base64, one line per record."""
-        body = gzip.compress(b"".join([b2a_base64(p) for p in payloads]), compresslevel=1, mtime=0)
-        key = address.removeprefix(f"s3://{self._bucket}/")
-        self._client().put_object(Bucket=self._bucket, Key=key, Body=body)
+        with ThreadPoolExecutor(RAW_AT_A_TIME, thread_name_prefix="raw") as pool:
+            for _ in pool.map(self._put, batches):
+                pass
+
+    def _put(self, batch: RawBatch) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, _, key = batch.address.removeprefix("s3://").partition("/")
+        try:
+            self._client.put_object(Bucket=bucket, Key=key, Body=batch.body)
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"bucket {bucket}: {error}") from error
 
 
 class SqsDeadLetters:

@@ -1,36 +1,40 @@
 """Claims entering the event log.
 
-One transaction takes a batch. First, piece by piece, the streams are taken: the server locks them and finds
-what they hold while the caller checks the next piece. Then what is new is copied in, the server storing one
-run of rows while the next is rendered. Whoever has taken a stream has it, so nothing is lost to other
-writers, and nothing repeated.
+One transaction takes a batch. First its streams are taken: the server locks them and finds what they hold
+while the caller checks the claims. Then what is new is copied in, the server storing one run of rows while
+the next is rendered. Whoever has taken a stream has it, so nothing is lost to other writers, and nothing
+repeated.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.log import COPY, WAKE_CHANNEL, copy_row, json_text
-from qis.application.admission import Known, fates
-from qis.application.ports import Admission, Candidate, Fate, Outcome
+from qis.application.admission import Held, already_known
+from qis.application.ports import Admission, Candidate, Known, Rejection
+from qis.application.raw import RawBatch
 from qis.domain.events import DATA_INGESTED
 
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
-_TAKE = "SELECT stream, version, recorded_at, claim_id, record_id FROM take_streams(%s)"
+_TAKE = "SELECT stream, version, recorded_at, claim_id, record_id FROM take_streams(%s, %s)"
+
+_KEEP_RAW = """
+INSERT INTO raw_batches (address, body, kept_at) VALUES (%s, %s, clock_timestamp())
+ON CONFLICT (address) DO NOTHING
+"""
 
 _RUN = 100
 """Events whose rows are rendered together."""
 
-_GIVE_BACK = """
-UPDATE stream_heads h SET version = x.version
-FROM json_to_recordset(%s) AS x(stream text, version integer) WHERE h.stream = x.stream
-"""
+_GIVE_BACK = "SELECT give_back_streams(%s, %s)"
 
 
 class PostgresAdmissions:
@@ -46,13 +50,16 @@ class PostgresAdmissions:
             yield _Admission(connection, asking)
 
 
-class _Held(NamedTuple):
-    """What the streams of an admission hold. One that is in none of the mappings but the last was made."""
+class _Found(NamedTuple):
+    """What the streams were found to be. One that is in ``claims`` not at all was made."""
 
-    claims: Known
+    claims: Held
     versions: dict[str, int]
+    """Before anything of this admission entered."""
     moments: dict[str, str]
-    """When that is recorded which enters now: the moment of the stream's head."""
+    """When that is recorded which enters a stream that was there."""
+    moment: str
+    """When that is recorded which enters the others."""
 
 
 class _Admission:
@@ -61,83 +68,150 @@ class _Admission:
     def __init__(self, connection: Connection, asking: ExitStack) -> None:
         self._connection = connection
         self._asking = asking
-        self._asked: list[tuple[Mapping[str, int], Cursor[Any]]] = []
-        self._candidates: list[Candidate] = []
+        self._wanted: Counter[str] = Counter()
+        self._asked: Cursor[Any] | None = None
+        self._entered: list[Candidate] = []
+        self._duplicates: list[Candidate] = []
+        self._mixed: frozenset[str] = frozenset()
 
-    def take(self, candidates: Sequence[Candidate]) -> None:
+    def take(self, streams: Sequence[str]) -> None:
         """See ``Admission.take``."""
-        if not candidates:
+        if not streams:
             return
-        if not self._asked:
-            self._asking.enter_context(self._connection.pipeline())
-        wanted: dict[str, int] = {}
-        for candidate in candidates:
-            wanted[candidate.stream] = wanted.get(candidate.stream, 0) + 1
-        given = [{"stream": s, "claims": wanted[s]} for s in sorted(wanted)]
-        self._asked.append((wanted, self._connection.execute(_TAKE, (json_text(given),))))
-        self._candidates += candidates
+        self._wanted = Counter(streams)
+        self._asking.enter_context(self._connection.pipeline())
+        names = sorted(self._wanted)
+        given = json_text(names), json_text([self._wanted[n] for n in names])
+        self._asked = self._connection.execute(_TAKE, given)
 
-    def store(self) -> Sequence[Fate]:
+    def keep(self, raw: RawBatch) -> None:
+        """See ``Admission.keep``."""
+        self._connection.execute(_KEEP_RAW, (raw.address, raw.body))
+
+    def store(self, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
         """See ``Admission.store``."""
-        if not self._asked:
-            return ()
+        if self._asked is None:
+            return {}
+        loads = json_text(sorted({c.load_id for c in candidates}))
+        mixed = self._connection.execute(_MIXED, (loads,))
         self._asking.close()
-        held = self._held()
-        become = fates(self._candidates, held.claims)
-        entering = [c for c, fate in zip(self._candidates, become, strict=True) if fate == "accepted"]
-        if entering:
+        self._mixed = frozenset(load_id for (load_id,) in mixed)
+        found = self._found(self._asked)
+        known = already_known(candidates, found.claims)
+        if known:
+            self._duplicates = [c for c in candidates if known.get(c.place) == "duplicate"]
+            candidates = [c for c in candidates if c.place not in known]
+        self._entered = list(candidates)
+        if candidates:
             with self._connection.cursor().copy(COPY) as copy:
-                for run in range(0, len(entering), _RUN):
-                    copy.write("".join(_rows(entering[run : run + _RUN], held)))
+                for run in range(0, len(candidates), _RUN):
+                    copy.write("".join(_rows(candidates[run : run + _RUN], found)))
             self._connection.execute(f"NOTIFY {WAKE_CHANNEL}")
-        if len(entering) < len(become):
-            known = {c.stream for c, f in zip(self._candidates, become, strict=True) if f != "accepted"}
-            self._give_back(known, held.versions)
-        return become
+        if len(candidates) < self._wanted.total():
+            self._give_back(found.versions)
+        return known
 
-    def _held(self) -> _Held:
-        held = _Held({}, {}, {})
-        for wanted, asked in self._asked:
-            rows = asked.fetchall()
-            held.moments.update(dict.fromkeys(wanted, rows[0][2].isoformat()))
-            for stream, version, recorded_at, claim_id, record_id in rows[1:]:
-                if stream not in held.claims:
-                    held.claims[stream] = {}
-                    held.versions[stream] = version - wanted[stream]
-                    held.moments[stream] = recorded_at.isoformat()
-                if claim_id is not None:
-                    held.claims[stream][claim_id] = record_id
-        return held
+    def _found(self, asked: Cursor[Any]) -> _Found:
+        rows = iter(asked)
+        found = _Found({}, {}, {}, next(rows)[2].isoformat())
+        for stream, version, recorded_at, claim_id, record_id in rows:
+            if stream not in found.claims:
+                found.claims[stream] = {}
+                found.versions[stream] = version - self._wanted[stream]
+                found.moments[stream] = recorded_at.isoformat()
+            if claim_id is not None:
+                found.claims[stream][claim_id] = record_id
+        return found
 
-    def _give_back(self, streams: Collection[str], versions: Mapping[str, int]) -> None:
-        """Set heads that were moved on too far, by claims that are known."""
-        rows = [{"stream": s, "version": versions[s]} for s in sorted(streams)]
-        self._connection.execute(_GIVE_BACK, (json_text(rows),))
+    def _give_back(self, versions: Mapping[str, int]) -> None:
+        """Put heads where they belong that were moved on too far; ``versions``: where they are now right."""
+        entered = Counter([c.stream for c in self._entered])
+        less = sorted(s for s, wanted in self._wanted.items() if entered[s] < wanted)
+        given = json_text(less), json_text([versions.get(s, 0) for s in less])
+        self._connection.execute(_GIVE_BACK, given)
 
-    def count(self, outcomes: Sequence[Outcome]) -> None:
-        """See ``Admission.count``."""
-        if outcomes:
-            with self._connection.pipeline():
-                _count(self._connection, outcomes)
+    def count(self, rejected: Sequence[Rejection]) -> None:
+        """See ``Admission.count``.
+
+        A record that enters is counted by the transaction that stores its event, which happens once. Of the
+        others the first outcome is kept under the record's id; a redelivery finds it and is not counted
+        again. One that enters now, because what it lacked was registered in between, moves from rejected to
+        accepted.
+        """
+        entered, duplicates = self._entered, self._duplicates
+        counts = Counter([(c.load_id, "accepted") for c in entered])
+        earlier = [c.record_id for c in entered if c.redriven or c.load_id in self._mixed]
+        earlier += [d.record_id for d in duplicates if d.redriven]
+        earlier += [r.record_id for r in rejected if r.redriven]
+        with self._connection.pipeline():
+            if earlier:
+                counts.subtract(self._forget(earlier))
+            if duplicates or rejected:
+                counts.update(self._keep(duplicates, rejected))
+            if counts:
+                self._add(counts)
+
+    def _forget(self, records: Sequence[str]) -> list[tuple[str, str]]:
+        """Drop earlier outcomes of records that have another now. Returns their loads and what they were."""
+        return self._connection.execute(_FORGET, (json_text(records),)).fetchall()
+
+    def _keep(self, duplicates: Sequence[Candidate], rejected: Sequence[Rejection]) -> list[tuple[str, str]]:
+        """Keep outcomes. Returns the loads of those that are new, and what they are."""
+        rows: list[dict[str, Any]] = [
+            {
+                "record_id": c.record_id,
+                "load_id": c.load_id,
+                "outcome": "duplicate",
+                "claim_id": c.claim.claim_id,
+                "violations": None,
+                "payload": "",
+            }
+            for c in duplicates
+        ]
+        rows += [
+            {
+                "record_id": r.record_id,
+                "load_id": r.load_id,
+                "outcome": "rejected",
+                "claim_id": None,
+                "violations": list(r.violations),
+                "payload": r.payload.hex(),
+            }
+            for r in rejected
+        ]
+        return self._connection.execute(_KEEP, (json.dumps(rows),)).fetchall()
+
+    def _add(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Add to what is counted of loads."""
+        rows: dict[str, dict[str, Any]] = {}
+        for (load_id, kind), count in counts.items():
+            none = {"load_id": load_id, "accepted": 0, "duplicate": 0, "rejected": 0}
+            rows.setdefault(load_id, none)[kind] += count
+        self._connection.execute(_COUNT, (json_text(list(rows.values())),))
 
 
-def _rows(entering: Sequence[Candidate], held: _Held) -> list[str]:
-    """Rows of new claims, each at the next version of its stream."""
+def _rows(entering: Sequence[Candidate], found: _Found) -> list[str]:
+    """Rows of new claims, each at the next version of its stream; the versions move on."""
     rows: list[str] = []
-    versions, moments = held.versions, held.moments
+    versions, moments, moment = found.versions, found.moments, found.moment
     for candidate in entering:
-        stream = candidate.stream
+        claim, stream, _, load_id, actor, _, _, _ = candidate
         versions[stream] = version = versions.get(stream, 0) + 1
-        data = json_text(candidate.data())
-        actor, load_id = candidate.actor, candidate.load_id
-        rows.append(copy_row(stream, version, DATA_INGESTED, data, moments[stream], actor, load_id))
+        # A claim enters once, so that its identity does for its event.
+        event_id, at, data = claim.claim_id, moments.get(stream, moment), json_text(candidate.data())
+        rows.append(copy_row(event_id, stream, version, DATA_INGESTED, data, at, actor, load_id))
     return rows
 
 
+# Loads that have rejections, which most do not have: a record of theirs may have been rejected before.
+_MIXED = """
+SELECT load_id FROM loads WHERE load_id IN (SELECT json_array_elements_text(%s::json)) AND rejected > 0
+"""
+
 _COUNT = """
 INSERT INTO loads AS l (load_id, accepted, duplicates, rejected, started_at, updated_at)
-SELECT load_id, accepted, duplicates, rejected, clock_timestamp(), clock_timestamp()
-FROM json_to_recordset(%s) AS x(load_id text, accepted bigint, duplicates bigint, rejected bigint)
+SELECT load_id, accepted, duplicate, rejected, clock_timestamp(), clock_timestamp()
+FROM json_to_recordset(%s) AS x(load_id text, accepted bigint, duplicate bigint, rejected bigint)
 ORDER BY load_id
 ON CONFLICT (load_id) DO UPDATE SET accepted = l.accepted + excluded.accepted,
     duplicates = l.duplicates + excluded.duplicates, rejected = l.rejected + excluded.rejected,
@@ -157,72 +231,3 @@ _FORGET = """
 DELETE FROM ingest_outcomes WHERE record_id IN (SELECT json_array_elements_text(%s::json))
 RETURNING load_id, outcome
 """
-
-# Looks only where the load has rejections at all, which most have not.
-_FORGET_REJECTED = """
-DELETE FROM ingest_outcomes
-WHERE EXISTS (
-    SELECT FROM ingest_outcomes o JOIN json_array_elements_text(%s::json) AS l (id) ON o.load_id = l.id
-    WHERE o.outcome = 'rejected'
-) AND record_id IN (SELECT json_array_elements_text(%s::json))
-RETURNING load_id, outcome
-"""
-
-
-def _forget(connection: Connection, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """Drop earlier outcomes of records that have another now. Returns their loads and what they were."""
-    found: list[tuple[str, str]] = []
-    redriven = [o.record_id for o in outcomes if o.redriven]
-    if redriven:
-        found += connection.execute(_FORGET, (json_text(redriven),)).fetchall()
-    accepted = [o for o in outcomes if o.kind == "accepted" and not o.redriven]
-    if accepted:
-        given = json_text(sorted({o.load_id for o in accepted})), json_text([o.record_id for o in accepted])
-        found += connection.execute(_FORGET_REJECTED, given).fetchall()
-    return found
-
-
-def _count(connection: Connection, outcomes: Sequence[Outcome]) -> None:
-    """Count each record once, however often it is delivered.
-
-    An accepted record is counted by the transaction that stores its event, which happens once. Of the others
-    the first outcome is kept under the record's id; a redelivery finds it and is not counted again. One that
-    is accepted now, because what it lacked was registered in between, moves from rejected to accepted.
-    """
-    counts: dict[str, dict[str, int]] = {}
-
-    def count(load_id: str, kind: str, by: int) -> None:
-        load = counts.setdefault(load_id, {"accepted": 0, "duplicate": 0, "rejected": 0})
-        load[kind] += by
-
-    for load_id, kind in _forget(connection, outcomes):
-        count(load_id, kind, -1)
-    kept = [
-        {
-            "record_id": o.record_id,
-            "load_id": o.load_id,
-            "outcome": o.kind,
-            "claim_id": o.claim_id,
-            "violations": list(o.violations) or None,
-            "payload": o.payload.hex(),
-        }
-        for o in outcomes
-        if o.kind != "accepted"
-    ]
-    if kept:
-        for load_id, kind in connection.execute(_KEEP, (json.dumps(kept),)):
-            count(load_id, kind, 1)
-    for outcome in outcomes:
-        if outcome.kind == "accepted":
-            count(outcome.load_id, "accepted", 1)
-    rows = [
-        {
-            "load_id": load_id,
-            "accepted": c["accepted"],
-            "duplicates": c["duplicate"],
-            "rejected": c["rejected"],
-        }
-        for load_id, c in counts.items()
-    ]
-    if rows:
-        connection.execute(_COUNT, (json.dumps(rows),))

@@ -22,7 +22,7 @@ from uuid import UUID
 
 from qis.adapters.postgres import projections
 from qis.adapters.postgres.connection import Database
-from qis.adapters.postgres.log import COLUMNS, COPY, WAKE_CHANNEL, copy_row, event_of, json_text
+from qis.adapters.postgres.log import COLUMNS, COPY, WAKE_CHANNEL, copy_row, event_id, event_of, json_text
 from qis.application.ports import Append, Basis, Issue, Key, Loaded, Neighbours
 from qis.domain.events import Event
 from qis.domain.reconciliation import standings_of
@@ -288,6 +288,7 @@ def _rows(append: Append, bodies: Sequence[str], recorded_at: str) -> str:
     return "".join(
         [
             copy_row(
+                event_id(append.stream, version),
                 append.stream,
                 version,
                 event.type,

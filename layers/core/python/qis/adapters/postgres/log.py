@@ -53,6 +53,7 @@ _IDENTITY = blake2b(digest_size=16, person=b"qis-event-v1")
 
 
 def copy_row(
+    event_id: str,
     stream: str,
     version: int,
     type_: str,
@@ -69,7 +70,7 @@ def copy_row(
     # JSON holds no tab or newline of its own; backslashes it does.
     data = data.replace("\\", "\\\\")
     return (
-        f"{event_id(stream, version)}\t{type_}\t{VERSIONS[type_]}\t{stream}\t{version}\t{recorded_at}"
+        f"{event_id}\t{type_}\t{VERSIONS[type_]}\t{stream}\t{version}\t{recorded_at}"
         f"\t{actor}\t{correlation_id}\t{cause}\t{data}\n"
     )
 
