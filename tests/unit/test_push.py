@@ -225,8 +225,7 @@ def test_whatever_is_cut_off_every_value_arrives_once_in_order(data: st.DataObje
             connection += 1
             world.connect(f"c{connection}")
             world.push.resume(f"c{connection}", {**wish, "cursor": cursor})
-    world.wake()
-    while world.sockets.messages(f"c{connection}")[-1]["kind"] == "behind":
+    for _ in range(len(world.store.log) + 1):  # each goes on by a page, if there is one
         world.wake()
     assert values(without_repeats([*got, *world.sockets.events(f"c{connection}")])) == expected
 
