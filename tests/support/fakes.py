@@ -381,11 +381,9 @@ class MemoryReceipts:
         idempotency_key: str | None,
         request_hash: bytes,
         answer: dict[str, Any],
-    ) -> dict[str, Any]:
-        if idempotency_key is None:
-            return answer
-        first = self._by_key.setdefault((actor, idempotency_key), (request_hash, answer))
-        return first[1]
+    ) -> None:
+        if idempotency_key is not None:
+            self._by_key[actor, idempotency_key] = (request_hash, answer)
 
 
 def ingest_into(

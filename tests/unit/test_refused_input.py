@@ -58,6 +58,10 @@ BAD_CLAIMS: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     "time in words": ({"snap": "yesterday"}, [("snap", "iso-8601")]),
     "epoch seconds": ({"snap": 1767624000}, [("snap", "iso-8601")]),
     "year 2300": ({"snap": "2300-01-01T00:00:00Z"}, [("snap", "snap-range")]),
+    "a date of the year 1500": (
+        {"reference_data_id": FIXING, "snap": "1500-01-01"},
+        [("snap", "snap-range")],
+    ),
     "ten decimals of a second": ({"snap": "2026-01-05T16:00:00.0123456789Z"}, [("snap", "iso-8601")]),
     "date for an intraday series": ({"snap": "2026-01-05"}, [("snap", "snap-time")]),
     "wrong snap time": (

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from qis.application.ports import (
+    Admission,
     Admissions,
     Candidate,
     Catalogue,
@@ -126,7 +127,8 @@ class Ingest:
         Raises:
             Unavailable: nothing may be assumed; redelivering the whole batch is safe.
         """
-        taken = self._take(batch, None)
+        with self._admissions.open() as admission:
+            taken = self._take(admission, batch, None)
         letters = [
             DeadLetter(r.record_id, r.load_id, _reason(r), r.violations, r.payload)
             for r in taken.rejected.values()
@@ -155,49 +157,50 @@ class Ingest:
             raise refuse("claims", f"({len(claims)})", "count", f"is not 1 to {MAX_REST_CLAIMS} claims")
         payloads = [_encode(c) for c in claims]
         digest = sha256(b"\n".join(payloads)).digest()
-        if idempotency_key is not None:
-            known = self._receipts.find(actor, idempotency_key)
-            if known is not None:
-                if known[0] != digest:
-                    raise Conflict("the idempotency key was used for another request")
-                return known[1]
-        receipt = self._new_id()
-        batch = [Delivery(f"{receipt}:{i}", str(receipt), p) for i, p in enumerate(payloads)]
-        taken = self._take(batch, actor)
-        answer = {
-            "receipt": str(receipt),
-            "correlation_id": correlation_id,
-            "status": "stored",
-            "accepted": len(taken.valid) - len(taken.known),
-            "duplicates": len(taken.known),
-            "rejected": len(taken.rejected),
-            "claims": _claim_answers(taken),
-        }
-        return self._receipts.keep(receipt, actor, idempotency_key, digest, answer)
+        with self._admissions.open() as admission:
+            if idempotency_key is not None:
+                known = self._receipts.find(actor, idempotency_key)
+                if known is not None:
+                    if known[0] != digest:
+                        raise Conflict("the idempotency key was used for another request")
+                    return known[1]
+            receipt = self._new_id()
+            batch = [Delivery(f"{receipt}:{i}", str(receipt), p) for i, p in enumerate(payloads)]
+            taken = self._take(admission, batch, actor)
+            answer = {
+                "receipt": str(receipt),
+                "correlation_id": correlation_id,
+                "status": "stored",
+                "accepted": len(taken.valid) - len(taken.known),
+                "duplicates": len(taken.known),
+                "rejected": len(taken.rejected),
+                "claims": _claim_answers(taken),
+            }
+            self._receipts.keep(receipt, actor, idempotency_key, digest, answer)
+        return answer
 
-    def _take(self, batch: Sequence[Delivery], actor: str | None) -> _Taken:
+    def _take(self, admission: Admission, batch: Sequence[Delivery], actor: str | None) -> _Taken:
         payloads = [d.payload for d in batch]
         bodies = [_body(p) for p in payloads]
         catalogue = self._catalogue_for(bodies)
         streams = [_stream(b, catalogue.series) for b in bodies]
         valid: list[Candidate] = []
         rejected: dict[int, Rejection] = {}
-        with self._admissions.open() as admission:
-            admission.take([s for s in streams if s is not None])
-            raw = pack(payloads, self._raw_place)
-            admission.keep(raw)
-            for place, delivery in enumerate(batch):
-                checked = _examine(delivery, bodies[place], catalogue)
-                if isinstance(checked, Rejection):
-                    rejected[place] = checked
-                    continue
-                claim, record_id, load_id = checked
-                stream = streams[place]
-                assert stream is not None, "a claim has a series and a snap"
-                by, redriven = actor or f"feed:{claim.source}", delivery.redriven
-                valid.append(Candidate(claim, stream, record_id, load_id, by, raw.address, place, redriven))
-            known = admission.store(valid)
-            admission.count(list(rejected.values()))
+        admission.take([s for s in streams if s is not None])
+        raw = pack(payloads, self._raw_place)
+        admission.keep(raw)
+        for place, delivery in enumerate(batch):
+            checked = _examine(delivery, bodies[place], catalogue)
+            if isinstance(checked, Rejection):
+                rejected[place] = checked
+                continue
+            claim, record_id, load_id = checked
+            stream = streams[place]
+            assert stream is not None, "a claim has a series and a snap"
+            by, redriven = actor or f"feed:{claim.source}", delivery.redriven
+            valid.append(Candidate(claim, stream, record_id, load_id, by, raw.address, place, redriven))
+        known = admission.store(valid)
+        admission.count(list(rejected.values()))
         return _Taken(valid, known, rejected)
 
     def _catalogue_for(self, bodies: Sequence[Any]) -> Catalogue:

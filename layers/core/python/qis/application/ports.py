@@ -309,10 +309,12 @@ class DeadLetters(Protocol):
 
 
 class Receipts(Protocol):
-    """Answers given to REST submissions, by receipt and by idempotency key."""
+    """Answers given to REST submissions, by receipt and by idempotency key. Asked within an admission: they
+    are kept with its claims, or not at all."""
 
     def find(self, actor: str, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
-        """The request hash and answer first given under this key."""
+        """The request hash and answer first given under this key, which nobody else uses until the admission
+        ends: who asks meanwhile waits."""
         ...
 
     def keep(
@@ -322,8 +324,8 @@ class Receipts(Protocol):
         idempotency_key: str | None,
         request_hash: bytes,
         answer: dict[str, Any],
-    ) -> dict[str, Any]:
-        """Keep the answer; where another request with the key was first, its answer."""
+    ) -> None:
+        """Keep the answer, under the key if there is one: it was looked for and not found."""
         ...
 
 

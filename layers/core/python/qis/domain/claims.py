@@ -8,13 +8,14 @@ are facts of the claims themselves, so arrival order has no effect.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Context, Decimal
+from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from qis.domain.errors import InvalidInput, refuse
 from qis.domain.kinds.record import Record, Structure, Value, stored_value, value_json
-from qis.domain.numbers import MAX_DIGITS, decimal_text, parse_decimal
+from qis.domain.numbers import decimal_text, parse_decimal
 from qis.domain.series import (
     Series,
     check_currency,
@@ -42,8 +43,6 @@ OPTIONAL = frozenset(
 )
 MOST_SEQUENCE = 2**63 - 1
 _FIELDS = REQUIRED | OPTIONAL
-_EVERY_DIGIT = Context(prec=MAX_DIGITS)
-"""The default context rounds to 28 digits, and would make one claim of two."""
 
 
 class Claim(NamedTuple, Generic[V]):
@@ -129,7 +128,7 @@ def claim_identity(
     if isinstance(value, Record):
         number = value.digest
     else:
-        number = format(value.normalize(_EVERY_DIGIT), "f") if value else "0"  # also for -0 and 0.00
+        number = _without_zeros(format(value, "f")) if value else "0"  # also for -0 and 0.00
     received = received_at.ns if received_at else ""
     text = f"{reference_data_id}\n{snap.ns}\n{source}\n{number}\n{received}"
     if sequence is not None:
@@ -137,6 +136,11 @@ def claim_identity(
     identity = _IDENTITY.copy()
     identity.update(text.encode())
     return identity.hexdigest()
+
+
+def _without_zeros(plain: str) -> str:
+    """A number in plain notation, without zeros that say nothing."""
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
 _IDENTITY = blake2b(digest_size=16, person=b"qis-claim-v1")
@@ -203,11 +207,14 @@ def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping
 
 def _known_fields(given: object) -> Mapping[str, Any]:
     """``check_fields``, whose answer is known sooner where all is well, as it is with nearly all claims."""
-    if not isinstance(given, dict) or None in given.values():
-        return check_fields(given, "", REQUIRED, OPTIONAL)
-    if REQUIRED.issubset(given) and _FIELDS.issuperset(given):
+    if isinstance(given, dict) and None not in given.values() and _in_form(tuple(given)):
         return given
     return check_fields(given, "", REQUIRED, OPTIONAL)
+
+
+@lru_cache(maxsize=256)  # a feed sends the same fields always
+def _in_form(names: tuple[str, ...]) -> bool:
+    return REQUIRED.issubset(names) and _FIELDS.issuperset(names)
 
 
 def _bad_source(value: object, sources: Mapping[str, bool]) -> InvalidInput:

@@ -341,7 +341,9 @@ def check_value(series: Series, value: Decimal) -> None:
     Raises:
         InvalidInput: rule ``positive`` or ``not-negative``.
     """
-    if series.kind in (Kind.FX_RATE, Kind.INDEX_LEVEL) and value <= 0:
+    if value > 0:
+        return  # which no kind minds
+    if series.kind in (Kind.FX_RATE, Kind.INDEX_LEVEL):
         raise refuse("value", str(value), "positive", f"a {series.kind.value} is greater than zero")
     if series.kind is Kind.VOLUME and value < 0:
         raise refuse("value", str(value), "not-negative", "a volume is not negative")

@@ -238,7 +238,11 @@ def _parsed_snap(text: str, snap_time: SnapTime | None, field: str) -> Snap:
     if _DATE.fullmatch(text):
         if snap_time is None:
             raise refuse(field, text, "snap-time", "is a date, and the series has no daily snap time")
-        return snap_time.on(_date(text, field))
+        try:
+            return snap_time.on(_date(text, field))
+        except InvalidInput as error:
+            (broken,) = error.violations
+            raise refuse(field, text, broken.rule, broken.message) from error
     if named := _NAMED.fullmatch(text):
         snap = _named_snap(text, _date(named[1], field), named[2], named[3], field)
     else:
