@@ -20,7 +20,7 @@ from qis.adapters.aws.services import SqsDeadLetters
 from qis.adapters.backbone import failures, payload
 from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.catalogue import PostgresCatalogue
-from qis.adapters.postgres.connection import Database, Target, lost
+from qis.adapters.postgres.connection import PATIENCE, STREAM_PATIENCE, Database, Target, lost
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.receipts import PostgresReceipts
 from qis.application.ingest import Delivery, Ingest
@@ -113,13 +113,15 @@ def router() -> Router:
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """A batch of the ingest stream (raises on failure, so that Lambda retries), or a REST proxy event."""
-    if "Records" not in event:
+    app, by_stream = bootstrap(), "Records" in event
+    app.database.patience = STREAM_PATIENCE if by_stream else PATIENCE
+    if not by_stream:
         answer = router().respond(event)
         metrics.add_metric(f"Answers{answer['statusCode'] // 100}xx", MetricUnit.Count, 1)
         return answer
     started = time.monotonic()
     records = event["Records"]
-    counts = bootstrap().ingest.deliveries([_delivery(r) for r in records])
+    counts = app.ingest.deliveries([_delivery(r) for r in records])
     for outcome, count in counts.items():
         metrics.add_metric(f"Records{outcome.title()}", MetricUnit.Count, count)
     metrics.add_metric("IngestBatchTime", MetricUnit.Milliseconds, (time.monotonic() - started) * 1000)

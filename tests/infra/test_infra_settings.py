@@ -121,7 +121,7 @@ def test_a_wrong_setting_is_refused_by_name(name: str, path: str, value: Any, re
 
 
 @pytest.mark.parametrize("name", sorted(ENVIRONMENTS))
-@pytest.mark.parametrize("function", ["reconcile", "quality"])
+@pytest.mark.parametrize("function", ["ingest", "reconcile", "quality"])
 def test_a_database_may_be_away_for_ten_minutes_before_a_record_is_given_up(name: str, function: str) -> None:
     """A batch that fails is halved down to one record, which is then tried so often; each attempt waits."""
     settings = load(name)

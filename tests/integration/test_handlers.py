@@ -18,6 +18,7 @@ import pytest
 from local.aws import AwsServer
 from qis.adapters import relaying
 from qis.adapters.postgres.catalogue import PostgresCatalogue
+from qis.adapters.postgres.connection import PATIENCE, STREAM_PATIENCE
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
 from qis.adapters.postgres.push import PostgresConnections
@@ -159,6 +160,15 @@ def relayed(system: System) -> int:
     module = system.loaded[-1]
     system.monkeypatch.setattr(relaying, "IDLE_WAIT", 0.05)
     return int(module.handler({}, Context(remaining=iter([60_000] * 12)))["relayed"])
+
+
+def test_a_batch_of_the_stream_waits_longer_for_the_database_than_a_person(system: System) -> None:
+    ingest = system.function("ingest")
+    database = system.loaded[-1].bootstrap().database
+    ingest(kinesis_event([claim_record()], "ingest"))
+    assert database.patience == STREAM_PATIENCE
+    assert ingest({"httpMethod": "POST", "resource": "/nothing"})["statusCode"] == 404
+    assert database.patience == PATIENCE
 
 
 def test_five_hundred_records_with_a_poison_one_are_499_events_and_one_dead_letter(system: System) -> None:

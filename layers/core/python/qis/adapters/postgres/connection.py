@@ -119,10 +119,9 @@ class Database:
     """
 
     def __init__(self, target: Target, application: str, patience: float = PATIENCE) -> None:
-        """Args:
-        patience: seconds for which connecting is tried again.
-        """
-        self._patience = patience
+        self.patience = patience
+        """Seconds for which connecting is tried again. A function that answers people and reads a stream sets
+        it for each."""
         self._target = target
         self._application = application
         self._connection: Connection | None = None
@@ -138,7 +137,7 @@ class Database:
         if self._connection is not None and _ended(self._connection):
             self.close()
         if self._connection is None:
-            deadline = time.monotonic() + self._patience
+            deadline = time.monotonic() + self.patience
             pause = FIRST_PAUSE
             while True:
                 try:
