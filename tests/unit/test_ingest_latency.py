@@ -57,7 +57,9 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     importlib.reload(ingest)
     clock = Clock()
     found = Slow(clock)
-    monkeypatch.setattr(ingest, "bootstrap", lambda: SimpleNamespace(ingest=found))
+    monkeypatch.setattr(
+        ingest, "bootstrap", lambda: SimpleNamespace(ingest=found, database=SimpleNamespace())
+    )
     monkeypatch.setattr(ingest, "time", SimpleNamespace(time=clock.time, monotonic=time.monotonic))
     return found
 
