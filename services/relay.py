@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from threading import Event
 
 from aws_lambda_powertools import Logger
@@ -39,7 +39,7 @@ def main(env: Mapping[str, str], stop: Event, *, address: str = ADDRESS, port: i
     settings = RelayEnvironment.read({k: v for k, v in env.items() if k.startswith("QIS_")})
     region = env["AWS_REGION"]
     streams = partial(KinesisBackbone, client("kinesis", region_name=region), sleep=time.sleep)
-    store, target = S3RawStore(client("s3", region_name=region)), Target.of(settings, region)
+    store, target = S3RawStore(cache(partial(client, "s3", region_name=region))), Target.of(settings, region)
     started = time.monotonic()
     troubled = Event()
 

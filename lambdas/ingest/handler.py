@@ -51,6 +51,8 @@ class App:
 @cache
 def bootstrap() -> App:
     """The use case with its adapters, once per process."""
+    import boto3  # noqa: F401 -- with the function: a snapshot has it, and a first rejection need not wait
+
     env = IngestEnvironment.read(os.environ)
     database = Database(Target.of(env, os.environ["AWS_REGION"]), "qis-ingest")
     store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)

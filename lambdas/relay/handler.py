@@ -44,7 +44,9 @@ def bootstrap() -> tuple[Database, KinesisBackbone, KinesisBackbone | None, RawM
     kinesis = client("kinesis")
     backbone = KinesisBackbone(kinesis, env.events_stream, time.sleep)
     audit = KinesisBackbone(kinesis, env.audit_stream, time.sleep) if env.audit_stream else None
-    raw = RawMoving(partial(Database, target, "qis-relay-raw"), S3RawStore(client("s3")), _interrupted)
+    raw = RawMoving(
+        partial(Database, target, "qis-relay-raw"), S3RawStore(cache(partial(client, "s3"))), _interrupted
+    )
     return Database(target, "qis-relay"), backbone, audit, raw
 
 

@@ -84,7 +84,7 @@ def raw(request: pytest.FixtureRequest) -> Raw:
     def objects() -> int:
         return int(client.list_objects_v2(Bucket=bucket)["KeyCount"])
 
-    return Raw(S3RawStore(client), f"s3://{bucket}/raw", body, objects)
+    return Raw(S3RawStore(lambda: client), f"s3://{bucket}/raw", body, objects)
 
 
 HOSTILE = [b"{}", b"", b"\x00\xff\n", "漢\n".encode(), b"{}", b"x" * 65_536]
@@ -108,7 +108,7 @@ def test_many_batches_are_kept_and_each_once(raw: Raw) -> None:
 @pytest.mark.integration
 def test_a_raw_store_that_refuses_is_unavailable(aws: AwsServer) -> None:
     with pytest.raises(Unavailable, match="no-such-bucket"):
-        S3RawStore(aws.client("s3")).put([pack([b"{}"], "s3://no-such-bucket/raw")])
+        S3RawStore(lambda: aws.client("s3")).put([pack([b"{}"], "s3://no-such-bucket/raw")])
 
 
 # dead letters ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qis.application.ports import DeadLetter, Unavailable
@@ -53,7 +54,10 @@ def batches(
 class S3RawStore:
     """``RawStore``: an object per batch, of which several are written at a time."""
 
-    def __init__(self, client: S3Client) -> None:
+    def __init__(self, client: Callable[[], S3Client]) -> None:
+        """Args:
+        client: gives the one that is used, made when first needed.
+        """
         self._client = client
 
     def put(self, batches: Sequence[RawBatch]) -> None:
@@ -61,15 +65,15 @@ class S3RawStore:
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(RAW_AT_A_TIME, thread_name_prefix="raw") as pool:
-            for _ in pool.map(self._put, batches):
+            for _ in pool.map(partial(self._put, self._client()), batches):
                 pass
 
-    def _put(self, batch: RawBatch) -> None:
+    def _put(self, client: S3Client, batch: RawBatch) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
 
         bucket, _, key = batch.address.removeprefix("s3://").partition("/")
         try:
-            self._client.put_object(Bucket=bucket, Key=key, Body=batch.body)
+            client.put_object(Bucket=bucket, Key=key, Body=batch.body)
         except (BotoCoreError, ClientError) as error:
             raise Unavailable(f"bucket {bucket}: {error}") from error
 
