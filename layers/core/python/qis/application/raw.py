@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from qis.application.ports import RawOutbox, RawStore
 
-BATCHES = 50
-"""Batches moved together."""
+BATCHES = 20
+"""Batches moved together: a batch of the largest records is some megabytes, and they are held in memory."""
 
 
 class RawBatch(NamedTuple):
