@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,6 +52,17 @@ def batches(
         yield run
 
 
+@contextmanager
+def _answering(what: str) -> Iterator[None]:
+    """A call of ``what``, which is unavailable if it fails."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise Unavailable(f"{what}: {error}") from error
+
+
 class S3RawStore:
     """``RawStore``: an object per batch, of which several are written at a time."""
 
@@ -69,13 +81,9 @@ class S3RawStore:
                 pass
 
     def _put(self, client: S3Client, batch: RawBatch) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         bucket, _, key = batch.address.removeprefix("s3://").partition("/")
-        try:
+        with _answering(f"bucket {bucket}"):
             client.put_object(Bucket=bucket, Key=key, Body=batch.body)
-        except (BotoCoreError, ClientError) as error:
-            raise Unavailable(f"bucket {bucket}: {error}") from error
 
 
 class SqsDeadLetters:
@@ -133,12 +141,8 @@ class KinesisBackbone:
                 raise Unavailable(f"stream {self._stream} refused records {RETRIES} times")
 
     def _put(self, entries: list[Any]) -> PutRecordsOutputTypeDef:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
+        with _answering(f"stream {self._stream}"):
             return self._client.put_records(StreamName=self._stream, Records=entries)
-        except (BotoCoreError, ClientError) as error:
-            raise Unavailable(f"stream {self._stream}: {error}") from error
 
 
 def _weight(record: tuple[str, bytes]) -> int:
