@@ -20,17 +20,9 @@ from cdk.constructs.house import acknowledge
 from cdk.constructs.push import PushApi
 from cdk.constructs.release import Releases
 from cdk.stacks.data import Data
+from qis.application import arrivals, issues, quality
 from qis.application.push import PUSHED
-from qis.domain.events import (
-    DATA_INGESTED,
-    DATA_PUBLISHED,
-    DATA_RECONCILED,
-    DATA_RESTATED,
-    QUALITY_APPROVED,
-    QUALITY_ISSUE_DETECTED,
-    QUALITY_ISSUE_RESOLVED,
-    QUALITY_REJECTED,
-)
+from qis.domain.events import DATA_INGESTED
 from qis.domain.public_events import PUBLIC
 
 
@@ -178,15 +170,7 @@ class Service(Construct):
         types = {
             "reconcile": (DATA_INGESTED,),
             "publish": tuple(PUBLIC),
-            "quality": (
-                DATA_RECONCILED,
-                DATA_PUBLISHED,
-                DATA_RESTATED,
-                QUALITY_APPROVED,
-                QUALITY_ISSUE_DETECTED,
-                QUALITY_ISSUE_RESOLVED,
-                QUALITY_REJECTED,
-            ),
+            "quality": tuple(sorted(arrivals.FOLLOWED | issues.FOLLOWED | quality.FOLLOWED)),
             "realtime": PUSHED,
         }
         for name, wanted in types.items():

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from datetime import date, timedelta
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from math import erf, exp, log, sqrt
-from typing import Any, NamedTuple
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -20,59 +18,22 @@ from qis.domain.kinds.options import OptionSymbol
 from qis.domain.series import Series
 from qis.domain.snap import Snap, parse_instant
 from tests.support import records
+from tests.support.options import (
+    CENT,
+    NEXT,
+    TODAY,
+    Chain,
+    Market,
+    calls_dearer,
+    delta_of_another,
+    middle_dear,
+    quotes,
+    strikes_exchanged,
+    volatility_in_percent,
+    volatility_of_nothing,
+    worth_more_than_the_share,
+)
 from tests.support.records import CHAIN
-
-TODAY, NEXT = date(2026, 1, 5), date(2026, 1, 6)
-CENT = Decimal("0.01")
-Chain = dict[str, Any]
-
-
-class Market(NamedTuple):
-    """What a Black-Scholes market consists of."""
-
-    spot: float
-    volatility: float
-    rate: float
-    dividends: float
-    strikes: tuple[int, ...]
-    expiries: tuple[date, ...]
-    width: float
-    exercise: str
-
-    @property
-    def series(self) -> Series:
-        rate, dividends = f"{self.rate:.4f}", f"{self.dividends:.4f}"
-        return records.series(CHAIN, exercise=self.exercise, rate=rate, dividend_yield=dividends, slack="0")
-
-    def chain(self, today: date = TODAY) -> Chain:
-        contracts = [
-            self.contract(today, expiry, strike, right)
-            for expiry in self.expiries
-            for strike in self.strikes
-            for right in "CP"
-        ]
-        return {"spot": f"{self.spot:.2f}", "contracts": contracts}
-
-    def contract(self, today: date, expiry: date, strike: int, right: str) -> dict[str, Any]:
-        """Worked out here, not by the code under test; quotes are the price in between, rounded outwards."""
-        years = (expiry - today).days / 365
-        sign = 1 if right == "C" else -1
-        spread = self.volatility * sqrt(years)
-        held, owed = self.spot * exp(-self.dividends * years), strike * exp(-self.rate * years)
-        d1 = log(held / owed) / spread + spread / 2
-        price = sign * (held * cumulative(sign * d1) - owed * cumulative(sign * (d1 - spread)))
-        bid = max(Decimal(0), Decimal(price - self.width).quantize(CENT, ROUND_FLOOR))
-        return {
-            "symbol": OptionSymbol("XMPL", expiry, right, Decimal(strike)).text,
-            "bid": str(bid),
-            "ask": str(Decimal(price + self.width).quantize(CENT, ROUND_CEILING)),
-            "implied_volatility": f"{self.volatility:.4f}",
-            "delta": f"{sign * exp(-self.dividends * years) * cumulative(sign * d1):.4f}",
-        }
-
-
-def cumulative(x: float) -> float:
-    return 0.5 * (1 + erf(x / sqrt(2)))
 
 
 def rounded(low: float, high: float, places: int) -> st.SearchStrategy[float]:
@@ -117,60 +78,11 @@ def found(series: Series, *chains: Chain, others: tuple[Chain, ...] = ()) -> set
     return {f.kind for f in judge_records(series, said) if f.source == "alpha"}
 
 
-def quotes(chain: Chain) -> dict[str, dict[str, Any]]:
-    return {c["symbol"]: c for c in chain["contracts"]}
-
-
-def moved(contract: dict[str, Any], by: Decimal | str) -> None:
-    for side in ("bid", "ask"):
-        contract[side] = str(Decimal(contract[side]) + Decimal(by))
-
-
 @given(markets(), rounded(-0.2, 0.2, 3), rounded(0.5, 2, 2))
 def test_two_days_of_any_market_are_clean(market: Market, jump: float, change: float) -> None:
     volatility = min(3.0, max(0.02, round(market.volatility * change, 4)))
     later = market._replace(spot=round(market.spot * (1 + jump), 2), volatility=volatility)
     assert found(market.series, market.chain(TODAY), later.chain(NEXT)) == set()
-
-
-def calls_dearer(market: Market, chain: Chain) -> None:
-    """All calls of an expiry by more than their spreads: only their puts can tell."""
-    expiry = market.expiries[0]
-    for contract in chain["contracts"]:
-        if f"{expiry:%y%m%d}C" in contract["symbol"]:
-            moved(contract, Decimal(str(market.width)) * 4 + 1)
-
-
-def strikes_exchanged(market: Market, chain: Chain) -> None:
-    """The quotes of the lowest and the highest strike."""
-    calls = [c for c in chain["contracts"] if f"{market.expiries[0]:%y%m%d}C" in c["symbol"]]
-    low, high = calls[0], calls[-1]
-    (low["bid"], low["ask"], high["bid"], high["ask"]) = (high["bid"], high["ask"], low["bid"], low["ask"])
-
-
-def middle_dear(market: Market, chain: Chain) -> None:
-    """A contract bid above the mean of the offers on either side."""
-    puts = [c for c in chain["contracts"] if f"{market.expiries[0]:%y%m%d}P" in c["symbol"]]
-    share = (Decimal(puts[1]["ask"]) + Decimal(puts[3]["ask"])) / 2
-    puts[2]["bid"], puts[2]["ask"] = str(share + 1), str(share + 2)
-
-
-def volatility_in_percent(market: Market, chain: Chain) -> None:
-    for contract in chain["contracts"]:
-        contract["implied_volatility"] = str(Decimal(contract["implied_volatility"]) * 1000)
-
-
-def volatility_of_nothing(market: Market, chain: Chain) -> None:
-    chain["contracts"][0]["implied_volatility"] = "0"
-
-
-def delta_of_another(market: Market, chain: Chain) -> None:
-    call, put = chain["contracts"][:2]
-    call["delta"], put["delta"] = "0.9", "-0.9"
-
-
-def worth_more_than_the_share(market: Market, chain: Chain) -> None:
-    chain["contracts"][0] |= {"bid": str(market.spot * 2), "ask": str(market.spot * 2 + 1)}
 
 
 @pytest.mark.parametrize(

@@ -143,11 +143,11 @@ class MemoryEventStore:
         data = event.data
         if event.type in (ev.DATA_PUBLISHED, ev.DATA_RESTATED):
             self.official.setdefault(_key(data), []).append(event)
-            self.decisions[_key(data)] = ("official", Decimal(data["value"]))
+            self.decisions[_key(data)] = ("official", _number(data["value"]))
         elif event.type == ev.DATA_RECONCILED:
             pinned = data.get("pinned")
             status, value = (data["status"], data["value"]) if pinned is None else ("official", pinned)
-            self.decisions[_key(data)] = (status, None if value is None else Decimal(value))
+            self.decisions[_key(data)] = (status, _number(value))
             self.standings[_key(data)] = data
         elif event.type == ev.QUALITY_ISSUE_DETECTED:
             issue_id = UUID(data["issue_id"])
@@ -210,11 +210,12 @@ class MemoryEventStore:
 
 
 def open_exceptions(store: MemoryEventStore) -> set[tuple[str, str, str]]:
-    """Kind, snap and source of each exception that is open."""
+    """Kind, snap and source of each finding that is open."""
     return {
         (e.data["kind"], e.data["snap"], e.data["source"])
         for e in store.log
-        if e.type == ev.QUALITY_ISSUE_DETECTED and store.issue_status[UUID(e.data["issue_id"])] == "open"
+        if e.type == ev.QUALITY_ISSUE_DETECTED and not e.data["gate"]
+        if store.issue_status[UUID(e.data["issue_id"])] == "open"
     }
 
 
@@ -275,6 +276,11 @@ class _MemoryAdmission:
 
     def count(self, rejected: Sequence[Rejection]) -> None:
         self.rejected = rejected
+
+
+def _number(value: Any) -> Decimal | None:
+    """A number's value; a record has no place among the numbers."""
+    return Decimal(value) if isinstance(value, str) else None
 
 
 def _key(data: ev.Data) -> tuple[str, Snap]:

@@ -17,7 +17,11 @@ from qis.domain.detection import DetectionRules, Observation
 from qis.domain.detection.arrival import Arrivals
 from qis.domain.detection.kept import keep, restore
 from qis.domain.findings import Finding
+from qis.domain.series import Series
 from qis.domain.snap import parse_instant
+
+FOLLOWED = frozenset({ev.DATA_INGESTED})
+"""Types of events that the watch follows; the function's event filter lets them through."""
 
 
 class Arrived(NamedTuple):
@@ -54,12 +58,13 @@ class ArrivalWatch:
     def follow(self, events: Sequence[Mapping[str, Any]]) -> int:
         """Take backbone events; returns how many findings were opened."""
         by_series: dict[str, list[tuple[ev.Position, Mapping[str, Any]]]] = {}
-        series = self._catalogue.current().series
         for event in events:
-            data = event["data"]
-            if event["type"] == ev.DATA_INGESTED and series[data["reference_data_id"]].structure is None:
-                at = ev.Position.parse(event["position"])
-                by_series.setdefault(data["reference_data_id"], []).append((at, data))
+            if event["type"] in FOLLOWED:
+                data = event["data"]
+                claim = ev.Position.parse(event["position"]), data
+                by_series.setdefault(data["reference_data_id"], []).append(claim)
+        series = self._series(by_series.keys())
+        by_series = {id_: claims for id_, claims in by_series.items() if series[id_].structure is None}
         if not by_series:
             return 0
         known = self._states.load(by_series.keys())
@@ -74,6 +79,11 @@ class ArrivalWatch:
         if fresh:
             self._states.keep(fresh)
         return opened
+
+    def _series(self, ids: Collection[str]) -> Mapping[str, Series]:
+        """Series by id, read again where a claim names one that was registered a moment ago."""
+        series = self._catalogue.current().series
+        return series if all(id_ in series for id_ in ids) else self._catalogue.newest().series
 
     def _judge(
         self,

@@ -27,6 +27,9 @@ from qis.domain.series import Kind
 from qis.domain.snap import Snap, parse_instant
 
 ACTOR = "qis:quality"
+_BY_PEOPLE = frozenset({ev.DATA_PUBLISHED, ev.DATA_RESTATED})
+FOLLOWED = _BY_PEOPLE | {ev.DATA_RECONCILED}
+"""Types of events that the use case follows; the function's event filter lets them through."""
 ATTEMPTS = 5
 METRICS_WINDOW = timedelta(days=30)
 ACTIONS_REACH = 40
@@ -375,8 +378,7 @@ def _decided_by_people(events: Iterable[Mapping[str, Any]]) -> dict[str, set[Sna
     found: dict[str, set[Snap]] = {}
     for event in events:
         data = event["data"]
-        official = event["type"] in (ev.DATA_PUBLISHED, ev.DATA_RESTATED)
-        if official and data.get("method") in ("approval", "restatement"):
+        if event["type"] in _BY_PEOPLE and data.get("method") in ("approval", "restatement"):
             found.setdefault(data["reference_data_id"], set()).add(parse_instant(data["snap"], "snap"))
     return found
 
