@@ -204,7 +204,9 @@ def test_corrections_are_received_after_what_they_correct(
             claims[fault["file"], fault["reference_data_id"], fault["snap"]].append(claim)
     assert len(claims) == 4
     for wrong, right in claims.values():
-        assert right.order > wrong.order
+        assert right.received_at is not None
+        assert wrong.received_at is not None
+        assert right.received_at > wrong.received_at
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from tests.support.fakes import (
     MemoryEventStore,
     MemoryFacts,
     MemoryIssues,
+    Ticking,
     ingest_into,
     open_exceptions,
 )
@@ -65,7 +66,7 @@ class Spine:
     """Claims go in; ``reconcile`` and ``quality`` follow until nothing new happens."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self.store = store = MemoryEventStore()
+        self.store = store = MemoryEventStore(Ticking(NOW))
         book = FixedCatalogue(catalogue)
         self.letters = MemoryDeadLetters()
         self.ingest = ingest_into(store, book, letters=self.letters)

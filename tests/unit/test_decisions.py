@@ -174,28 +174,14 @@ def test_confidence_is_the_rule_of_succession_over_the_other_sources(
 # revisions, staleness, withdrawal ----------------------------------------------------------------
 
 
-def test_the_claim_received_last_counts_for_its_source() -> None:
-    claims = [
-        claim(value="1.1", received=60),
-        claim(value="1.2", received=120),
-        claim(value="1.3", received=90),
-    ]
+def test_the_last_claim_counts_for_its_source() -> None:
+    claims = [claim(value="1.1"), claim(value="1.3"), claim(value="1.2")]
     decision = reconcile(claims, rules(), [])
     assert decision.value == Decimal("1.2")
     assert {str(r.claim.value): r.rule for r in decision.rejected} == {
         "1.1": "superseded",
         "1.3": "superseded",
     }
-
-
-def test_a_claim_without_reception_time_is_the_earliest() -> None:
-    claims = [claim(value="1.1", received=None), claim(value="1.2", received=-(10**6))]
-    assert reconcile(claims, rules(), []).value == Decimal("1.2")
-
-
-def test_of_two_claims_received_at_once_the_same_one_counts_whoever_comes_first() -> None:
-    claims = [claim(value="1.1"), claim(value="1.2")]
-    assert reconcile(claims, rules(), []) == reconcile(claims[::-1], rules(), [])
 
 
 def test_a_revision_that_breaks_a_rule_leaves_the_claim_before_it_standing() -> None:

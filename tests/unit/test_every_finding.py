@@ -31,7 +31,7 @@ from tests.support.options import (
     worth_more_than_the_share,
 )
 from tests.support.records import ACTION, CHAIN
-from tests.support.spine import Spine
+from tests.support.spine import NOW, Spine
 
 SHARE = "EQ.XMPL"
 DAYS, FAULTY = 130, 100
@@ -152,6 +152,8 @@ def arriving(fault: Fault) -> Callable[[], Story]:
         elif fault is Fault.OUT_OF_ORDER:
             claims.insert(FAULTY + 3, claims.pop(FAULTY))
             claims[FAULTY + 3] = {**faulty, "received_at": at(FAULTY + 3.5).text}
+        elif fault is Fault.RECEPTION:
+            claims[FAULTY] = {**faulty, "received_at": "2099-01-01T00:00:00Z"}
         elif fault is Fault.FUTURE:
             claims[FAULTY] = {**faulty, "received_at": at(FAULTY - 1).text}
         else:
@@ -281,6 +283,7 @@ STORIES: dict[Fault, Callable[[], Story]] = {
     Fault.DUPLICATE: arriving(Fault.DUPLICATE),
     Fault.OUT_OF_ORDER: arriving(Fault.OUT_OF_ORDER),
     Fault.FUTURE: arriving(Fault.FUTURE),
+    Fault.RECEPTION: arriving(Fault.RECEPTION),
     Fault.MISSING: absent,
     Fault.SCHEMA: arriving(Fault.SCHEMA),
     Fault.VOLUME: volume,
@@ -316,7 +319,15 @@ def offline(story: Story) -> set[tuple[str, str, str]]:
         Arrived(
             c.reference_data_id,
             c.snap.ns,
-            Observation(c.source, c.value, c.volume, c.received_at and c.received_at.ns, c.currency, c.unit),
+            Observation(
+                c.source,
+                c.value,
+                c.volume,
+                c.received_at and c.received_at.ns,
+                c.currency,
+                c.unit,
+                Snap.of(NOW).ns,
+            ),
         )
         for c in claims
         if isinstance(c.value, Decimal)

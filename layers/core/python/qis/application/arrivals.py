@@ -18,7 +18,7 @@ from qis.domain.detection.arrival import Arrivals
 from qis.domain.detection.kept import keep, restore
 from qis.domain.findings import Finding
 from qis.domain.series import Series
-from qis.domain.snap import parse_instant
+from qis.domain.snap import Snap, parse_instant
 
 FOLLOWED = frozenset({ev.DATA_INGESTED})
 """Types of events that the watch follows; the function's event filter lets them through."""
@@ -30,6 +30,14 @@ class Arrived(NamedTuple):
     at: ev.Position
     sources: Mapping[str, Sequence[Any]]
     """Kept states by source."""
+
+
+class _Ingested(NamedTuple):
+    """A claim that the backbone brought."""
+
+    position: ev.Position
+    recorded_at: Snap
+    data: Mapping[str, Any]
 
 
 class ArrivalStates(Protocol):
@@ -57,11 +65,13 @@ class ArrivalWatch:
 
     def follow(self, events: Sequence[Mapping[str, Any]]) -> int:
         """Take backbone events; returns how many findings were opened."""
-        by_series: dict[str, list[tuple[ev.Position, Mapping[str, Any]]]] = {}
+        by_series: dict[str, list[_Ingested]] = {}
         for event in events:
             if event["type"] in FOLLOWED:
                 data = event["data"]
-                claim = ev.Position.parse(event["position"]), data
+                position = ev.Position.parse(event["position"])
+                recorded_at = parse_instant(event["recorded_at"], "recorded_at")
+                claim = _Ingested(position, recorded_at, data)
                 by_series.setdefault(data["reference_data_id"], []).append(claim)
         series = self._series(by_series.keys())
         by_series = {id_: claims for id_, claims in by_series.items() if series[id_].structure is None}
@@ -72,7 +82,7 @@ class ArrivalWatch:
         fresh: dict[str, Arrived] = {}
         for id_, claims in by_series.items():
             before = known.get(id_, Arrived(ev.START, {}))
-            new = sorted((c for c in claims if c[0] > before.at), key=lambda c: c[0])
+            new = sorted((c for c in claims if c.position > before.at), key=lambda c: c.position)
             if new:
                 found += self._judge(id_, before, new, fresh)
         opened = self._quality.tell(found) if found else 0
@@ -89,12 +99,12 @@ class ArrivalWatch:
         self,
         id_: str,
         before: Arrived,
-        claims: Sequence[tuple[ev.Position, Mapping[str, Any]]],
+        claims: Sequence[_Ingested],
         fresh: dict[str, Arrived],
     ) -> list[Finding]:
         sources = {source: _restored(state) for source, state in before.sources.items()}
         found = []
-        for _, data in claims:
+        for _, recorded_at, data in claims:
             source, snap = data["source"], parse_instant(data["snap"], "snap")
             received = data.get("received_at")
             observation = Observation(
@@ -104,10 +114,11 @@ class ArrivalWatch:
                 None if received is None else parse_instant(received, "received_at").ns,
                 data.get("currency"),
                 data.get("unit"),
+                recorded_at.ns,
             )
             for suspicion in sources.setdefault(source, Arrivals()).judge(snap.ns, observation):
                 found.append(finding_of(found_of(snap.ns, id_, source, suspicion, self._rules)))
-        fresh[id_] = Arrived(claims[-1][0], {source: keep(a) for source, a in sources.items()})
+        fresh[id_] = Arrived(claims[-1].position, {source: keep(a) for source, a in sources.items()})
         return found
 
 

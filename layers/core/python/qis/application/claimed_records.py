@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING
 
 from qis.domain import events as ev
-from qis.domain.claims import Claim
+from qis.domain.claims import Claim, chronological
 from qis.domain.series import Kind
 from qis.domain.snap import Snap, zone_of
 
@@ -72,16 +72,16 @@ class ClaimedRecords:
     def _claims(
         self, catalogue: Catalogue, wanted: Mapping[str, Collection[Snap]]
     ) -> Mapping[str, list[Claim[Record]]]:
-        """Every claim at these snaps."""
+        """Every claim at these snaps, in the order in which its source made it."""
         streams = {ev.value_stream(i, s.text): i for i, snaps in wanted.items() for s in snaps}
         found: dict[str, list[Claim[Record]]] = {id_: [] for id_ in wanted}
         for stream, loaded in self._store.load(streams.keys()).items():
             structure = catalogue.series[streams[stream]].structure
-            found[streams[stream]] += [
-                Claim.from_json(event.data, structure)
+            found[streams[stream]] += chronological(
+                (Claim.from_json(event.data, structure), Snap.of(event.recorded_at))
                 for event in loaded.events
                 if event.type == ev.DATA_INGESTED
-            ]
+            )
         return found
 
 

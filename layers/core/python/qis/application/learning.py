@@ -102,7 +102,7 @@ class LearnWeights:
                 rules = book.rule_set(catalogue.series[id_].rules, snap)
                 if lessons and snap not in lessons:
                     place.learn(lessons.popitem()[1])
-                claims = history.claims.values()
+                claims = history.statements()
                 lesson = lesson_of(id_, claims, rules, history.withdrawn, place.memory)
                 lessons.setdefault(snap, []).extend([] if lesson is None else [lesson])
         for found_last in lessons.values():

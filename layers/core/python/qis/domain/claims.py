@@ -1,16 +1,17 @@
 """A claim: what one source says a series was worth at one snap.
 
-A claim's identity is its content, so the same row twice is one claim, whoever delivers it and when. Among
-several claims of one source for one snap, the one received last counts, ties broken by identity; both
-are facts of the claims themselves, so arrival order has no effect.
+A claim's identity is all that it carries, so the same row twice is one claim, whoever delivers it and when.
+Of several claims of one source for one snap the last one counts: that received last, and where times of
+reception do not tell, that recorded last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from qis.domain.errors import InvalidInput, refuse
@@ -25,7 +26,7 @@ from qis.domain.series import (
     check_text,
     check_value,
 )
-from qis.domain.snap import Snap, parse_instant, parse_snap
+from qis.domain.snap import NANOS, Snap, parse_instant, parse_snap
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -65,11 +66,6 @@ class Claim(NamedTuple, Generic[V]):
     """As it was given; it is that of the series. Whether a source says it is part of its schema."""
     unit: str | None = None
     """As it was given, likewise."""
-
-    @property
-    def order(self) -> tuple[int, str]:
-        """Later is greater: by reception, then by identity. A claim without reception time is earliest."""
-        return (self.received_at.ns if self.received_at else -(2**63), self.claim_id)
 
     def as_json(self) -> dict[str, Any]:
         """The claim's part of a ``DataIngested`` event."""
@@ -114,6 +110,43 @@ class Claim(NamedTuple, Generic[V]):
         )
 
 
+CLOCK_SKEW_NS = 900 * NANOS
+"""How far the clock of a collector may be ahead of ours. A later time of reception is wrong."""
+
+
+def chronological(recorded: Iterable[tuple[Claim[V], Snap]]) -> list[Claim[V]]:
+    """Claims on one snap in the order in which their sources made them; each source's last word comes last.
+
+    A claim is as late as it was received, but not later than it was recorded. One without a usable time of
+    reception is as late as the latest before it of its source. Of equals the one recorded later is later.
+    With times of reception that differ, the order therefore does not depend on the order of recording.
+
+    Args:
+        recorded: claims in the order of the log, each with when it was recorded.
+    """
+    latest: dict[str, int] = {}
+    timed: list[tuple[int, Claim[V]]] = []
+    for claim, recorded_at in recorded:
+        before = latest.get(claim.source, _EARLIEST)
+        received_at = usable_reception(claim.received_at, recorded_at)
+        moment = before if received_at is None else min(received_at.ns, recorded_at.ns)
+        latest[claim.source] = max(before, moment)
+        timed.append((moment, claim))
+    timed.sort(key=itemgetter(0))
+    return [claim for _, claim in timed]
+
+
+def usable_reception(received_at: Snap | None, recorded_at: Snap) -> Snap | None:
+    """The time of reception, or ``None`` where none was given or it lies beyond the skew of clocks ahead of
+    the moment of recording."""
+    if received_at is None or received_at.ns > recorded_at.ns + CLOCK_SKEW_NS:
+        return None
+    return received_at
+
+
+_EARLIEST = -(2**63)
+
+
 def claim_identity(
     reference_data_id: str,
     snap: Snap,
@@ -122,20 +155,45 @@ def claim_identity(
     received_at: Snap | None,
     sequence: int | None = None,
     channel: str = "",
+    volume: Decimal | None = None,
+    currency: str | None = None,
+    unit: str | None = None,
 ) -> str:
-    """Identity by content. ``1.10`` and ``1.1`` are the same claim: the number is, the digits are not. Two
-    messages that a provider numbered are two claims, whatever they say."""
-    if isinstance(value, Record):
-        number = value.digest
-    else:
-        number = _without_zeros(format(value, "f")) if value else "0"  # also for -0 and 0.00
+    """Identity by content, as 32 hexadecimal digits. ``1.10`` and ``1.1`` are the same claim: the number is,
+    the digits are not. Two messages that a provider numbered are two claims, whatever they say."""
+    number = value.digest if isinstance(value, Record) else _plain(value)
     received = received_at.ns if received_at else ""
     text = f"{reference_data_id}\n{snap.ns}\n{source}\n{number}\n{received}"
     if sequence is not None:
         text += f"\n{sequence}\n{channel}"
+    if volume is not None:
+        text += f"\nvolume {_plain(volume)}"
+    if currency is not None:
+        text += f"\ncurrency {currency}"
+    if unit is not None:
+        text += f"\nunit {unit}"
+    return _digest(text)
+
+
+def repeated_identity(claim_id: str, times: int) -> str:
+    """Identity of a claim that a source makes once more, after it said something else: the statement is
+    another one, though all that it carries is the same.
+
+    Args:
+        claim_id: identity by content.
+        times: how often the source made it before.
+    """
+    return _digest(f"{claim_id}\nrepeated {times}") if times else claim_id
+
+
+def _digest(text: str) -> str:
     identity = _IDENTITY.copy()
     identity.update(text.encode())
     return identity.hexdigest()
+
+
+def _plain(number: Decimal) -> str:
+    return _without_zeros(format(number, "f")) if number else "0"  # also for -0 and 0.00
 
 
 def _without_zeros(plain: str) -> str:
@@ -185,18 +243,19 @@ def parse_claim(given: object, series_of: Mapping[str, Series], sources: Mapping
     else:
         snap = parse_snap(body["snap"], semantics.snap_time)
         value = series.structure.parse(body["value"], snap)
-    volume, received = body.get("volume"), body.get("received_at")
+    given_volume, received = body.get("volume"), body.get("received_at")
+    volume = None if given_volume is None else parse_volume(given_volume)
     received_at = None if received is None else parse_instant(received, "received_at")
     sequence, channel = None, ""
     if "sequence" in body or "channel" in body:
         sequence, channel = _numbered(body)
     return Claim(
-        claim_identity(named, snap, source, value, received_at, sequence, channel),
+        claim_identity(named, snap, source, value, received_at, sequence, channel, volume, currency, unit),
         named,
         snap,
         source,
         value,
-        None if volume is None else parse_volume(volume),
+        volume,
         received_at,
         sequence,
         channel,

@@ -1,9 +1,9 @@
 """From many claims about one series and snap to one official value, with the reasons.
 
-The decision is a pure function of the set of claims, the rule set, the references of the neighbouring snaps
-and the standing of the sources before this snap. It knows nothing of arrival order.
+The decision is a pure function of the claims in the order in which their sources made them, the rule set, the
+references of the neighbouring snaps and the standing of the sources before this snap.
 
-Who votes: of each source the claim received last that the rules admit; no source that is excluded for having
+Who votes: of each source the last claim that the rules admit; no source that is excluded for having
 contradicted the official value too often; of sources that copy from one another the best-ranked one.
 
 Precedence with tolerance: sources are tried best first; the first whose claim agrees, within the tolerance,
@@ -181,7 +181,8 @@ def reconcile(
     """Decide on one snap.
 
     Args:
-        claims: every claim on the snap, of all sources, revisions included, in any order.
+        claims: every claim on the snap, of all sources, revisions included; those of each source in the
+            order in which it made them (see ``chronological``).
         rules: the rule set in force.
         references: values of the snaps before, for the move check; any that explains the move suffices.
         withdrawn: claims that an operator rejected.
@@ -260,7 +261,7 @@ def decision_of(
     weights: Mapping[str, int] | None = None,
     fields: Mapping[str, Any] | None = None,
 ) -> Decision[V]:
-    """A decision under ``rules``, its claims in an order that does not depend on their arrival."""
+    """A decision under ``rules``, its claims by source."""
     return Decision(
         status=status,
         value=value,
@@ -268,7 +269,7 @@ def decision_of(
         confidence=confidence,
         reason=reason,
         used=tuple(sorted(used, key=lambda c: c.source)),
-        rejected=tuple(sorted(rejected, key=lambda r: (r.claim.source, r.claim.order))),
+        rejected=tuple(sorted(rejected, key=lambda r: r.claim.source)),
         checks=tuple(checks),
         chain=rules.chain,
         standings=standings,
@@ -292,14 +293,15 @@ def _newest(
     """The last claim of each source that passes the rules, best source first; and the rest with reasons."""
     rejected: list[Rejected[V]] = []
     newest: dict[str, Claim[V]] = {}
-    for claim in sorted(claims, key=lambda c: c.order):
+    for claim in claims:
         refusal = _refusal(claim, rules, withdrawn)
         if refusal is not None:
             rejected.append(refusal)
         else:
             earlier = newest.get(claim.source)
             if earlier is not None:
-                rejected.append(Rejected(earlier, "superseded", "a later claim of the same source counts"))
+                later = f"{claim.source} said {value_text(claim.value)} later"
+                rejected.append(Rejected(earlier, "superseded", later))
             newest[claim.source] = claim
     rank = {source: i for i, source in enumerate(rules.precedence)}
     return sorted(newest.values(), key=lambda c: (rank.get(c.source, len(rank)), c.source)), rejected

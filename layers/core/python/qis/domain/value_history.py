@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
 from qis.domain import events as ev
-from qis.domain.claims import Claim
+from qis.domain.claims import Claim, chronological
 from qis.domain.conflicts.clocks import ORIGIN, UNSTAMPED, HybridTime, VectorClock, tick
 from qis.domain.conflicts.registers import Override, siblings
 from qis.domain.conflicts.resolvers import Resolver, keep_siblings
@@ -33,9 +33,9 @@ from qis.domain.reconciliation import (
     reconcile,
 )
 from qis.domain.rules import LayerRef, RestatementPolicy, RuleSet
-from qis.domain.snap import NANOS, Snap
+from qis.domain.snap import NANOS, Snap, parse_instant
 
-SNAPSHOT_FORMAT = 3
+SNAPSHOT_FORMAT = 4
 """Version of the snapshot's form; one of another form is not read, and the whole stream is folded."""
 
 _ISSUES = UUID("9b0f5d0e-6e0c-5c0a-9d55-2b1f0a1e5a01")
@@ -82,6 +82,9 @@ class ValueHistory:
     snap: Snap
     version: int = 0
     claims: dict[str, Claim[Any]] = field(default_factory=dict)
+    """By identity, in the order of the log."""
+    recorded_at: dict[str, Snap] = field(default_factory=dict)
+    """When each claim was recorded, by its identity."""
     submitters: dict[str, str] = field(default_factory=dict)
     decision: ev.Data | None = None
     official: Official | None = None
@@ -94,8 +97,6 @@ class ValueHistory:
     """What each official version rests on, by its number."""
     override: Override | None = None
     """The last version that was set with a stamp, if it still is the official one."""
-    learned_at: datetime | None = None
-    """When the newest claim was recorded."""
     structure: Structure | None = None
     """Of the series' records, where it has them and decisions are to be made on them."""
 
@@ -117,7 +118,10 @@ class ValueHistory:
         official, issue = self.official, self.issue
         return {
             "format": SNAPSHOT_FORMAT,
-            "claims": [{**c.as_json(), "submitter": self.submitters[i]} for i, c in self.claims.items()],
+            "claims": [
+                {**c.as_json(), "submitter": self.submitters[i], "recorded_at": self.recorded_at[i].text}
+                for i, c in self.claims.items()
+            ],
             "decision": self.decision,
             "official": None
             if official is None
@@ -128,7 +132,6 @@ class ValueHistory:
             "pinned": None if self.pinned is None else value_json(self.pinned),
             "clocks": {str(v): dict(c) for v, c in self.clocks.items()},
             "override": None if self.override is None else self.override.as_json(),
-            "learned_at": None if self.learned_at is None else self.learned_at.isoformat(),
         }
 
     @classmethod
@@ -148,6 +151,7 @@ class ValueHistory:
             claim = Claim.from_json(body, structure)
             history.claims[claim.claim_id] = claim
             history.submitters[claim.claim_id] = body["submitter"]
+            history.recorded_at[claim.claim_id] = parse_instant(body["recorded_at"], "recorded_at")
         history.decision = state["decision"]
         if state["official"] is not None:
             value, official_version, quality = state["official"]
@@ -160,12 +164,14 @@ class ValueHistory:
         history.clocks = {int(v): VectorClock(c) for v, c in state["clocks"].items()}
         override = state["override"]
         history.override = None if override is None else Override.of(override, history._value)
-        learned_at = state["learned_at"]
-        history.learned_at = None if learned_at is None else datetime.fromisoformat(learned_at)
         return history
 
     def _value(self, body: Any) -> Value:
         return stored_value(body, self.structure, self.snap)
+
+    def statements(self) -> list[Claim[Any]]:
+        """The claims in the order in which their sources made them; each source's last word comes last."""
+        return chronological((c, self.recorded_at[i]) for i, c in self.claims.items())
 
     # decisions -----------------------------------------------------------------------------------
 
@@ -228,7 +234,7 @@ class ValueHistory:
         return decision, out
 
     def _decide(self, rules: RuleSet, references: Sequence[Reference], standings: Standings) -> Decision[Any]:
-        claims = self.claims.values()
+        claims = self.statements()
         if self.structure is None:
             return reconcile(claims, rules, references, self.withdrawn, standings)
         from qis.domain.kinds.fusing import reconcile_records  # read only where a series has records
@@ -244,8 +250,9 @@ class ValueHistory:
         if after == before:
             return []
         failed = []
-        if policy.window is not None and self.learned_at is not None:
-            delay = timedelta(seconds=(Snap.of(self.learned_at).ns - self.snap.ns) // NANOS)
+        if policy.window is not None and self.recorded_at:
+            newest = max(at.ns for at in self.recorded_at.values())
+            delay = timedelta(seconds=(newest - self.snap.ns) // NANOS)
             if delay > policy.window:
                 detail = f"would change {value_text(before)}, {delay} after the snap"
                 limit = duration_text(policy.window) or ""
@@ -592,7 +599,7 @@ def _ingested(state: ValueHistory, event: ev.Event) -> None:
     claim = Claim.from_json(event.data, state.structure)
     state.claims[claim.claim_id] = claim
     state.submitters[claim.claim_id] = event.actor
-    state.learned_at = event.recorded_at
+    state.recorded_at[claim.claim_id] = Snap.of(event.recorded_at)
 
 
 def _reconciled(state: ValueHistory, event: ev.Event) -> None:

@@ -1,4 +1,5 @@
-"""The order in which claims come: duplicates, out of order, snaps in the future, drifting schemas.
+"""The order in which claims come: duplicates, out of order, snaps or receptions in the future, drifting
+schemas.
 
 These are facts of the arrival, not of the value, so they are judged in the order in which claims came.
 """
@@ -7,12 +8,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from qis.domain.claims import CLOCK_SKEW_NS
 from qis.domain.detection.judgement import Action, Fault, Observation
 from qis.domain.detection.stream import Suspicion
 
 CLOCKS_APART_NS = 15 * 60 * 10**9
 """How far a snap may lie after its reception before it lies in the future."""
-KINDS = frozenset({Fault.DUPLICATE, Fault.OUT_OF_ORDER, Fault.FUTURE, Fault.SCHEMA})
+KINDS = frozenset({Fault.DUPLICATE, Fault.OUT_OF_ORDER, Fault.FUTURE, Fault.RECEPTION, Fault.SCHEMA})
 """What only the order of arrival tells."""
 _LEAP = 3
 """Usual steps forward that make a step a leap."""
@@ -52,6 +54,7 @@ class Arrivals:
         """Judge and take the next claim to arrive."""
         found: list[Suspicion] = []
         self._schema(ns, given, found)
+        given = self._received(ns, given, found)
         if given.received_ns is not None and ns - given.received_ns > CLOCKS_APART_NS:
             late = (ns - given.received_ns) / 1e9
             found.append(_arrival(Fault.FUTURE, ns, given, f"{late:.0f} s after it was received", "900 s"))
@@ -67,6 +70,17 @@ class Arrivals:
             found.append(_arrival(Fault.DUPLICATE, ns, given, said, "once, or with the time of reception"))
         self.last_value = str(given.value)
         return found
+
+    def _received(self, ns: int, given: Observation, found: list[Suspicion]) -> Observation:
+        """The claim, without a time of reception that cannot be true."""
+        if given.received_ns is None or given.recorded_ns is None:
+            return given
+        ahead = given.received_ns - given.recorded_ns
+        if ahead <= CLOCK_SKEW_NS:
+            return given
+        early = f"recorded {ahead / 1e9:.0f} s before it was received"
+        found.append(_arrival(Fault.RECEPTION, ns, given, early, f"{CLOCK_SKEW_NS // 10**9} s"))
+        return given._replace(received_ns=None)
 
     def _forward(self, ns: int) -> None:
         step = ns - self.last

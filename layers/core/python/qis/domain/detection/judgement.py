@@ -29,6 +29,7 @@ class Fault(StrEnum):
     DUPLICATE = "duplicate"
     OUT_OF_ORDER = "out_of_order"
     FUTURE = "future_time"
+    RECEPTION = "future_reception"
     MISSING = "missing"
     SCHEMA = "schema_drift"
     VOLUME = "volume"
@@ -69,6 +70,8 @@ class Observation(NamedTuple):
     received_ns: int | None = None
     currency: str | None = None
     unit: str | None = None
+    recorded_ns: int | None = None
+    """When the log recorded it, or when its file was read; ``None``: its time of reception is trusted."""
 
 
 class Evidence(NamedTuple):

@@ -67,12 +67,8 @@ def judge_records(series: Series, said: Sequence[Said]) -> list[Found]:
 
 
 def said_of(claims: Iterable[Claim[Record]]) -> list[Said]:
-    """The last claim of each source at each snap."""
-    last: dict[tuple[Snap, str], Claim[Record]] = {}
-    for claim in claims:
-        known = last.get((claim.snap, claim.source))
-        if known is None or known.order < claim.order:
-            last[claim.snap, claim.source] = claim
+    """The last claim of each source at each snap, of claims in the order in which their sources made them."""
+    last = {(claim.snap, claim.source): claim for claim in claims}
     return [Said(c.snap, c.source, c.value, c.received_at) for c in last.values()]
 
 
