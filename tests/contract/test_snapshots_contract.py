@@ -71,7 +71,7 @@ def test_a_stream_that_does_not_exist_is_left_out(store: EventStore) -> None:
 def test_a_restored_history_equals_the_folded_one() -> None:
     history = ValueHistory(EUR, FIRST, version=7)
     history.withdrawn = {"ab"}
-    history.approved = {Decimal("1.10"), Decimal("1.2")}
+    history.approved = {Decimal("1.10"): frozenset({"ann", "bob"}), Decimal("1.2"): frozenset({"bob"})}
     history.pinned = Decimal("1.25")
     state = history.snapshot()
     assert state["format"] == SNAPSHOT_FORMAT

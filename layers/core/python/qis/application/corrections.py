@@ -14,7 +14,13 @@ from qis.application.quality import Quality
 from qis.application.reconcile import ACTOR, Reconciler, Seed, Trigger
 from qis.domain.conflicts.resolvers import Resolver
 from qis.domain.errors import Conflict, NotFound, refuse
-from qis.domain.events import QUALITY_APPROVED, QUALITY_REJECTED, NewEvent, value_stream
+from qis.domain.events import (
+    DATA_RECONCILED,
+    QUALITY_APPROVED,
+    QUALITY_REJECTED,
+    NewEvent,
+    value_stream,
+)
 from qis.domain.kinds.record import Value
 from qis.domain.numbers import parse_decimal
 from qis.domain.reconciliation import Check, Reference, Standings, check_proposal
@@ -144,10 +150,10 @@ class Corrections:
             standings: Standings,
         ) -> list[NewEvent]:
             events = history.approve(issue_id, actor, rules, chosen)
-            if history.issue is not None and history.issue.kind == "suspect":
-                _, since = history.reconcile(rules, references, standings)
-                if since:
-                    raise Overtaken("claims or rules that came since lead to another decision")
+            _, since = history.reconcile(rules, references, standings)
+            held = history.issue is not None and history.issue.kind == "suspect"
+            if since if held else any(e.type != DATA_RECONCILED for e in since):
+                raise Overtaken("claims or rules that came since lead to another decision")
             return events
 
         try:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from qis.application.ports import EMPTY, Append, Contended, EventStore
 from qis.domain import events as ev
-from qis.domain.errors import Conflict, NotFound
+from qis.domain.errors import Conflict, FourEyes, NotFound
 from qis.domain.issues import (
     SNAPSHOT_EVERY,
     SNAPSHOT_FORMAT,
@@ -300,7 +300,7 @@ class IssueDesk:
                     self._corrections.approve(UUID(item), actor, correlation_id)
                 else:
                     self._corrections.reject(UUID(item), why, actor, correlation_id)
-            except (Conflict, Contended) as refusal:
+            except (Conflict, Contended, FourEyes) as refusal:
                 refused[item] = str(refusal)
         left = self._book.still_open(waiting)
         answer: dict[str, Any] = {

@@ -41,6 +41,8 @@ SNAPSHOT_FORMAT = 4
 _ISSUES = UUID("9b0f5d0e-6e0c-5c0a-9d55-2b1f0a1e5a01")
 """Namespace of issue identifiers, which follow from stream and version and so are stable on replay."""
 
+RECONCILER = "qis:reconcile"
+"""Who makes a value official that no person set."""
 _LONGEST_REASON = 2_000
 REASON_CORRECTION = "correction"
 REASON_LATE = "late-claim"
@@ -72,6 +74,8 @@ class OpenIssue:
     reason: str
     siblings: tuple[Override, ...] = ()
     """The proposals of a conflict, what stands among them."""
+    official_version: int = 0
+    """Of the official value beside which it was proposed; 0 where there was none."""
 
 
 @dataclass(slots=True)
@@ -90,7 +94,8 @@ class ValueHistory:
     official: Official | None = None
     issue: OpenIssue | None = None
     withdrawn: set[str] = field(default_factory=set)
-    approved: set[Value] = field(default_factory=set)
+    approved: dict[Value, frozenset[str]] = field(default_factory=dict)
+    """Values that were let out, each with the people who did."""
     pinned: Value | None = None
     """Value set by a restatement of a person; later claims are recorded and do not replace it."""
     clocks: dict[int, VectorClock] = field(default_factory=dict)
@@ -128,7 +133,9 @@ class ValueHistory:
             else [value_json(official.value), official.version, official.quality],
             "issue": None if issue is None else _issue_json(issue),
             "withdrawn": sorted(self.withdrawn),
-            "approved": [value_json(v) for v in sorted(self.approved, key=value_text)],
+            "approved": [
+                [value_json(v), sorted(self.approved[v])] for v in sorted(self.approved, key=value_text)
+            ],
             "pinned": None if self.pinned is None else value_json(self.pinned),
             "clocks": {str(v): dict(c) for v, c in self.clocks.items()},
             "override": None if self.override is None else self.override.as_json(),
@@ -159,7 +166,7 @@ class ValueHistory:
         if state["issue"] is not None:
             history.issue = _issue_of(history, state["issue"])
         history.withdrawn = set(state["withdrawn"])
-        history.approved = {history._value(v) for v in state["approved"]}
+        history.approved = {history._value(v): frozenset(by) for v, by in state["approved"]}
         history.pinned = None if state["pinned"] is None else history._value(state["pinned"])
         history.clocks = {int(v): VectorClock(c) for v, c in state["clocks"].items()}
         override = state["override"]
@@ -190,9 +197,10 @@ class ValueHistory:
                 for a person.
         """
         decision = self._decide(rules, references, standings)
-        if decision.status is Status.SUSPECT and decision.value in self.approved:
+        approved = self._is_approved(decision)
+        if decision.status is Status.SUSPECT and approved:
             return replace(decision, status=Status.OFFICIAL, reason="approved in the exception queue")
-        if by_policy and decision.status is Status.OFFICIAL and decision.value not in self.approved:
+        if by_policy and decision.status is Status.OFFICIAL and not approved:
             late = self._late(decision, rules.restatement)
             if late:
                 # Nothing is judged by a value that is not official.
@@ -219,19 +227,100 @@ class ValueHistory:
         """
         decision = self.decide(rules, references, standings, by_policy=cause != REASON_RULES)
         body = decision.as_json()
-        if self.decision is not None and _same(self.decision, body):
-            return decision, []
-        if self.pinned is not None:
-            body["pinned"] = value_json(self.pinned)
-        out = [ev.NewEvent(ev.DATA_RECONCILED, {**self._subject(), **body})]
-        if decision.status is Status.OFFICIAL:
-            if self.issue is not None and self.issue.kind == "suspect":
-                out.append(self._event(ev.QUALITY_ISSUE_RESOLVED, issue_id=str(self.issue.issue_id)))
-            if self.pinned is None:
-                out += self._publish(decision, rules, cause, decision.reason, "qis:reconcile")
-        elif decision.status is Status.SUSPECT and self.pinned is None:
-            out += self._hold(decision)
-        return decision, out
+        out: list[ev.NewEvent] = []
+        if self.decision is None or not _same(self.decision, body):
+            if self.pinned is not None:
+                body["pinned"] = value_json(self.pinned)
+            elif self._waits_for(decision):
+                body["exception"] = self._exception(decision)
+            out.append(ev.NewEvent(ev.DATA_RECONCILED, {**self._subject(), **body}))
+        published: list[ev.NewEvent] = []
+        if self.pinned is None and decision.status is Status.OFFICIAL:
+            published = self._publish(decision, rules, cause, decision.reason, RECONCILER)
+        if self.issue is None or self.issue.kind == "suspect":
+            out += self._queued(decision, len(out))
+            return decision, out + published
+        out += published
+        return decision, out + self._overtaken(self.issue, published, len(out))
+
+    def _queued(self, decision: Decision[Any], offset: int) -> list[ev.NewEvent]:
+        """What changes in the exception queue by ``decision``: a value that it holds waits there, one that it
+        does not hold any more waits no longer.
+
+        Args:
+            offset: how many new events come before.
+        """
+        if self.pinned is not None or decision.status is not Status.SUSPECT:
+            return self._closing()
+        if self._waits_for(decision):
+            return []
+        out = self._closing()
+        issue_id = str(self._issue_id(offset + len(out)))
+        proposed = None if decision.value is None else value_json(decision.value)
+        named = {"issue_id": issue_id, "kind": "suspect", "gate": True, "proposed": proposed}
+        out.append(self._event(ev.QUALITY_ISSUE_DETECTED, **named, **self._exception(decision)))
+        return out
+
+    def _waits_for(self, decision: Decision[Any]) -> bool:
+        """Whether the value that ``decision`` holds is the one that waits already."""
+        issue = self.issue
+        return (
+            issue is not None
+            and issue.kind == "suspect"
+            and decision.status is Status.SUSPECT
+            and issue.proposed == decision.value
+        )
+
+    def _exception(self, decision: Decision[Any]) -> dict[str, Any]:
+        """What the queue says of a held value: the claims it rests on, and who submitted them."""
+        used = list(decision.used) or [c for c in self.claims.values() if c.value == decision.value]
+        evidence = {c.claim_id for c in used} | _contradicting(decision)
+        submitters = {self.submitters[i] for i in evidence}
+        body: dict[str, Any] = {
+            "claim_ids": [c.claim_id for c in used],
+            "checks": [c.as_json() for c in decision.checks],
+            "sources": sorted({c.source for c in used}),
+            "submitters": sorted(submitters),
+            "reason": decision.reason,
+        }
+        if self.issue is not None and self._waits_for(decision):
+            body["submitters"] = sorted(submitters.union(self.issue.submitters))
+            body["issue_id"] = str(self.issue.issue_id)
+        return body
+
+    def _is_approved(self, decision: Decision[Any]) -> bool:
+        """Whether somebody let the value out who did not submit what it rests on now."""
+        people = self.approved.get(decision.value) if decision.value is not None else None
+        if people is None:
+            return False
+        return not people <= {self.submitters[c.claim_id] for c in decision.used}
+
+    def _overtaken(
+        self, issue: OpenIssue, published: Sequence[ev.NewEvent], offset: int
+    ) -> list[ev.NewEvent]:
+        """A proposal of people that waits beside an official value which they have not seen: both wait as a
+        conflict. Where the two are one value, nothing waits."""
+        if published:
+            value = self._value(published[0].data["value"])
+            standing = Override(value, RECONCILER, "reconciled", self.clock.next(RECONCILER), UNSTAMPED)
+        elif self.official is not None and self.official.version != issue.official_version:
+            standing = self._standing()
+        else:
+            return []
+        all_ = siblings([*self._proposals(issue), standing])
+        closing = self._closing()
+        if {o.value for o in all_} == {standing.value}:
+            return closing
+        newest = next(o for o in reversed(all_) if o.by != RECONCILER)
+        return [*closing, self._conflict(newest.value, all_, (), offset + len(closing))]
+
+    def _proposals(self, issue: OpenIssue) -> list[Override]:
+        """What people proposed: the siblings of a conflict, or the one value of a restatement."""
+        if issue.siblings or issue.proposed is None:
+            return list(issue.siblings)
+        (by,) = issue.submitters
+        clock = self.clocks.get(issue.official_version, ORIGIN).next(by)
+        return [Override(issue.proposed, by, issue.reason, clock, UNSTAMPED)]
 
     def _decide(self, rules: RuleSet, references: Sequence[Reference], standings: Standings) -> Decision[Any]:
         claims = self.statements()
@@ -307,30 +396,6 @@ class ValueHistory:
             **body,
         )
 
-    def _hold(self, decision: Decision[Any]) -> list[ev.NewEvent]:
-        out: list[ev.NewEvent] = []
-        if self.issue is not None:
-            if self.issue.kind != "suspect" or self.issue.proposed == decision.value:
-                return []
-            out.append(self._event(ev.QUALITY_ISSUE_RESOLVED, issue_id=str(self.issue.issue_id)))
-        evidence = [*decision.used, *(r.claim for r in decision.rejected if r.rule == "outside-tolerance")]
-        submitters = sorted({self.submitters[c.claim_id] for c in evidence})
-        out.append(
-            self._event(
-                ev.QUALITY_ISSUE_DETECTED,
-                issue_id=str(self._issue_id(len(out) + 1)),
-                kind="suspect",
-                gate=True,
-                proposed=None if decision.value is None else value_json(decision.value),
-                claim_ids=[c.claim_id for c in decision.used],
-                checks=[c.as_json() for c in decision.checks],
-                sources=sorted({c.source for c in decision.used}),
-                submitters=submitters,
-                reason=decision.reason,
-            )
-        )
-        return out
-
     @property
     def clock(self) -> VectorClock:
         """What the official value rests on."""
@@ -368,13 +433,12 @@ class ValueHistory:
         if self.issue is not None and self.issue.kind == "restatement":
             raise Conflict(f"restatement {self.issue.issue_id} is waiting for approval")
         mine = self._override(value, reason, by, seen, stamp)
-        if not mine.clock.includes(self.clock):
+        proposed = self.issue.siblings if self.issue is not None else ()
+        if not all(mine.clock.includes(c) for c in (self.clock, *(o.clock for o in proposed))):
             return self._contest(mine, rules, checks, resolver)
+        out = self._closing()
         if all(c.passed for c in checks):
-            return [self._restated(value, reason, by, rules, checks, REASON_CORRECTION, mine)]
-        out = []
-        if self.issue is not None:
-            out.append(self._event(ev.QUALITY_ISSUE_RESOLVED, issue_id=str(self.issue.issue_id)))
+            return [*out, self._restated(value, reason, by, rules, checks, REASON_CORRECTION, mine)]
         out.append(
             self._event(
                 ev.QUALITY_ISSUE_DETECTED,
@@ -418,31 +482,41 @@ class ValueHistory:
             return [*self._closing(), ev.NewEvent(restated.type, {**restated.data, "conflict": resolved})]
         if len(kept) == 1 and mine not in kept:
             raise Conflict(f"{rules.conflict} finds for {value_text(kept[0].value)} by {kept[0].by}")
-        named = "; ".join(f"{value_text(o.value)} by {o.by}: {o.reason}" for o in all_)
         out = self._closing()
-        out.append(
-            self._event(
-                ev.QUALITY_ISSUE_DETECTED,
-                issue_id=str(self._issue_id(len(out))),
-                kind="conflict",
-                gate=True,
-                proposed=value_json(mine.value),
-                claim_ids=[],
-                checks=[c.as_json() for c in checks],
-                submitters=sorted({o.by for o in all_}),
-                reason=f"set without having seen each other: {named}"[:_LONGEST_REASON],
-                siblings=[o.as_json() for o in all_],
-            )
+        return [*out, self._conflict(mine.value, all_, checks, len(out))]
+
+    def _conflict(
+        self, proposed: Value, all_: Sequence[Override], checks: Sequence[Check], offset: int
+    ) -> ev.NewEvent:
+        """The exception in which values wait whose authors had not seen each other.
+
+        Args:
+            offset: how many new events come before it.
+        """
+        named = "; ".join(f"{value_text(o.value)} by {o.by}: {o.reason}" for o in all_)
+        authors = {o.by for o in all_}
+        if RECONCILER in authors:
+            # Who submitted what reconciliation made official would otherwise choose their own value.
+            authors |= {self.submitters[c.claim_id] for c in self.claims.values() if c.value in _values(all_)}
+        return self._event(
+            ev.QUALITY_ISSUE_DETECTED,
+            issue_id=str(self._issue_id(offset)),
+            kind="conflict",
+            gate=True,
+            proposed=value_json(proposed),
+            claim_ids=[],
+            checks=[c.as_json() for c in checks],
+            submitters=sorted(authors),
+            reason=f"set without having seen each other: {named}"[:_LONGEST_REASON],
+            siblings=[o.as_json() for o in all_],
         )
-        return out
 
     def _standing(self) -> Override:
         """What is official, as one of the overrides."""
         if self.override is not None:
             return self.override
         assert self.official is not None
-        by = "qis:reconcile"
-        return Override(self.official.value, by, "reconciled", self.clock, UNSTAMPED)
+        return Override(self.official.value, RECONCILER, "reconciled", self.clock, UNSTAMPED)
 
     def _closing(self) -> list[ev.NewEvent]:
         if self.issue is None:
@@ -542,9 +616,16 @@ class ValueHistory:
     def _open(self, issue_id: UUID, by: str) -> OpenIssue:
         if self.issue is None or self.issue.issue_id != issue_id:
             raise Conflict(f"exception {issue_id} is not open")
-        if by in self.issue.submitters:
+        if by in self.issue.submitters or by in self._deciding_submitters():
             raise FourEyes(f"{by} submitted the value and may not decide on it")
         return self.issue
+
+    def _deciding_submitters(self) -> set[str]:
+        """Who submitted the claims that the last decision rests on, of a value that it holds. In logs of
+        before ``exception`` was part of decisions, an open exception does not name all of them."""
+        if self.issue is None or self.issue.kind != "suspect" or self.decision is None:
+            return set()
+        return {self.submitters[ref["claim_id"]] for ref in self.decision["sources_used"]}
 
     def _issue_id(self, offset: int) -> UUID:
         return uuid5(_ISSUES, f"{self.stream}#{self.version + 1 + offset}")
@@ -554,6 +635,15 @@ class ValueHistory:
 
     def _event(self, type_: str, **data: object) -> ev.NewEvent:
         return ev.NewEvent(type_, {**self._subject(), **data})
+
+
+def _contradicting(decision: Decision[Any]) -> set[str]:
+    """Claims that speak against the decision's value, which a decision on it passes over."""
+    return {r.claim.claim_id for r in decision.rejected if r.rule in ("outside-tolerance", "outvoted")}
+
+
+def _values(overrides: Iterable[Override]) -> set[Value]:
+    return {o.value for o in overrides}
 
 
 def _waiting(issue: OpenIssue, proposed: Value, value: Value) -> Value:
@@ -604,11 +694,19 @@ def _ingested(state: ValueHistory, event: ev.Event) -> None:
 
 def _reconciled(state: ValueHistory, event: ev.Event) -> None:
     state.decision = event.data
+    waiting = event.data.get("exception")
+    if waiting is not None and state.issue is not None:
+        state.issue = replace(
+            state.issue,
+            claim_ids=tuple(waiting["claim_ids"]),
+            submitters=tuple(waiting["submitters"]),
+            reason=waiting["reason"],
+        )
 
 
 def _officialised(state: ValueHistory, event: ev.Event) -> None:
     data = event.data
-    clock = state.clock.next("qis:reconcile") if "clock" not in data else VectorClock(data["clock"])
+    clock = state.clock.next(RECONCILER) if "clock" not in data else VectorClock(data["clock"])
     state.official = Official(state._value(data["value"]), data["official_version"], data["quality"])
     state.clocks[state.official.version] = clock
     state.override = None
@@ -633,6 +731,7 @@ def _issue_json(issue: OpenIssue) -> dict[str, Any]:
         "kind": issue.kind,
         "reason": issue.reason,
         "siblings": [o.as_json() for o in issue.siblings],
+        "official_version": issue.official_version,
     }
 
 
@@ -646,13 +745,17 @@ def _issue_of(state: ValueHistory, data: ev.Data) -> OpenIssue:
         kind=data["kind"],
         reason=data["reason"],
         siblings=tuple(Override.of(o, state._value) for o in data.get("siblings", ())),
+        official_version=data.get(
+            "official_version", 0 if state.official is None else state.official.version
+        ),
     )
 
 
 def _issue_closed(state: ValueHistory, event: ev.Event) -> None:
     state.issue = None
     if event.type == ev.QUALITY_APPROVED:
-        state.approved.add(state._value(event.data["value"]))
+        value = state._value(event.data["value"])
+        state.approved[value] = state.approved.get(value, frozenset()) | {event.data["approved_by"]}
     if event.type == ev.QUALITY_REJECTED:
         state.withdrawn |= set(event.data["claim_ids"])
 

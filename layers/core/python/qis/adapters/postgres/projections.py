@@ -107,6 +107,12 @@ FROM json_to_recordset(%s) AS x(issue_id uuid, status text, closed_at timestampt
 WHERE e.issue_id = x.issue_id AND e.status = 'open'
 """
 
+_UPDATE_ISSUE = """
+UPDATE {table} e SET details = e.details || x.details
+FROM json_to_recordset(%s) AS x(issue_id uuid, details jsonb)
+WHERE e.issue_id = x.issue_id AND e.status = 'open'
+"""
+
 _DEFINE = """
 INSERT INTO {table} (kind, name, version, definition, changed_at)
 SELECT kind, name, version, definition, changed_at
@@ -192,7 +198,8 @@ def _decisions(connection: Connection, placed: Sequence[Placed], table: str) -> 
 
 
 def _exceptions(connection: Connection, placed: Sequence[Placed], table: str) -> None:
-    """The exception queue. An issue is closed after the batch that opened it is in."""
+    """The exception queue. Decisions say what a value that waits already rests on now. An exception is closed
+    after the batch that opened it is in."""
     opened = [
         {
             "issue_id": p.data["issue_id"],
@@ -214,8 +221,13 @@ def _exceptions(connection: Connection, placed: Sequence[Placed], table: str) ->
         for p in placed
         if p.type in _CLOSED
     ]
+    waiting = [p.data["exception"] for p in placed if "exception" in p.data]
+    details = {w["issue_id"]: {k: v for k, v in w.items() if k != "issue_id"} for w in waiting}
     if opened:
         connection.execute(_OPEN_ISSUE.format(table=table), (json.dumps(opened),))
+    if details:
+        changed = [{"issue_id": i, "details": d} for i, d in details.items()]
+        connection.execute(_UPDATE_ISSUE.format(table=table), (json.dumps(changed),))
     if closed:
         connection.execute(_CLOSE_ISSUE.format(table=table), (json.dumps(closed),))
 
@@ -296,7 +308,11 @@ MODELS: Mapping[str, Model] = {
     for m in (
         Model("official_values", OFFICIAL, _official),
         Model("decisions", OFFICIAL | {ev.DATA_RECONCILED}, _decisions),
-        Model("exceptions", frozenset({ev.QUALITY_ISSUE_DETECTED, *_CLOSED}), _exceptions),
+        Model(
+            "exceptions",
+            frozenset({ev.QUALITY_ISSUE_DETECTED, ev.DATA_RECONCILED, *_CLOSED}),
+            _exceptions,
+        ),
         Model("catalogue", frozenset(_CATALOGUE), _catalogue),
         Model("issues", _ISSUES, _issues),
         Model("issue_items", frozenset({ev.ISSUE_OPENED, ev.ISSUE_EXTENDED}), _issue_items),
