@@ -22,7 +22,6 @@ from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.connection import PATIENCE, STREAM_PATIENCE, Database, Target, lost
 from qis.adapters.postgres.event_store import PostgresEventStore
-from qis.adapters.postgres.receipts import PostgresReceipts
 from qis.application.ingest import Delivery, Ingest
 from qis.settings import IngestEnvironment
 
@@ -62,7 +61,6 @@ def bootstrap() -> App:
         f"s3://{env.raw_bucket}/raw",
         # Made when first needed: it costs a tenth of a second of a cold start, and few batches need it.
         SqsDeadLetters(cache(partial(client, "sqs")), env.ingest_dlq_url),
-        PostgresReceipts(database),
         uuid4,
     )
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch

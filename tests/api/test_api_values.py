@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from qis.adapters.postgres.receipts import PostgresReceipts
+from qis.adapters.postgres import receipts
 from qis.application import queries
 from qis.domain.snap import Snap
 from tests.api.events import followed
@@ -525,7 +525,7 @@ def test_a_receipt_leads_to_the_published_value(world: World, database: FreshDat
     ]
     counts = {"accepted": 2, "duplicates": 1, "rejected": 1}
     answer = {"receipt": str(UUID(int=9)), "status": "stored", **counts, "claims": claims}
-    PostgresReceipts(database.app).keep(UUID(int=9), "alice", None, b"", answer)
+    receipts.keep(database.app.connect(), UUID(int=9), "alice", None, b"", answer)
     body = world.get("/api/v1/receipts/{receipt}", str(UUID(int=9))).json
     assert [(v["status"], v["value"], v["version"]) for v in body["values"]] == [
         ("official", "1.0312", 1),

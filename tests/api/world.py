@@ -19,7 +19,6 @@ from qis.adapters.postgres.followers import PostgresFollower
 from qis.adapters.postgres.issues import PostgresIssues
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.reads import PostgresReads
-from qis.adapters.postgres.receipts import PostgresReceipts
 from qis.adapters.postgres.scoreboard import PostgresScores, PostgresScoreStore
 from qis.adapters.resolvers import installed
 from qis.adapters.tokens import JwtAuthenticator
@@ -111,7 +110,6 @@ class World:
             self.catalogue,
             "memory://raw",
             MemoryDeadLetters(),
-            PostgresReceipts(database),
             uuid4,
         )
         quality = Quality(store, self.catalogue, PostgresFacts(database))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -205,6 +207,48 @@ def test_names_come_back_as_they_were(world: World, text: str) -> None:
     world.take(candidate("r1", load=text)._replace(actor=text, record_id=text))
     (event,) = world.store.load([STREAM])[STREAM].events
     assert (event.actor, event.correlation_id, event.data["record_id"]) == (text, text, text)
+
+
+# receipts ----------------------------------------------------------------------------------------
+
+
+def keep_receipt(world: World, actor: str, key: str | None, request_hash: bytes, number: int) -> None:
+    with world.admissions.open() as admission:
+        if key is not None:
+            assert admission.find_receipt(actor, key) is None
+        admission.keep_receipt(uuid4(), actor, key, request_hash, {"n": number})
+
+
+def found_receipt(world: World, actor: str, key: str) -> tuple[bytes, dict[str, Any]] | None:
+    with world.admissions.open() as admission:
+        return admission.find_receipt(actor, key)
+
+
+def test_an_answer_is_found_under_its_key(world: World) -> None:
+    assert found_receipt(world, "ann", "key") is None
+    keep_receipt(world, "ann", "key", b"\x00one", 1)
+    assert found_receipt(world, "ann", "key") == (b"\x00one", {"n": 1})
+
+
+def test_keys_are_those_of_their_actor_and_may_be_left_out(world: World) -> None:
+    keep_receipt(world, "ann", "key", b"one", 1)
+    assert found_receipt(world, "bob", "key") is None
+    keep_receipt(world, "bob", "key", b"two", 2)
+    for number in (3, 4):
+        keep_receipt(world, "ann", None, b"three", number)
+    assert found_receipt(world, "ann", "key") == (b"one", {"n": 1})
+    assert found_receipt(world, "bob", "key") == (b"two", {"n": 2})
+
+
+def test_an_admission_that_ends_with_an_error_leaves_its_key(world: World) -> None:
+    def fail() -> None:
+        with world.admissions.open() as admission:
+            admission.keep_receipt(uuid4(), "ann", "key", b"one", {"n": 1})
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    assert found_receipt(world, "ann", "key") is None
 
 
 # raw payloads ------------------------------------------------------------------------------------

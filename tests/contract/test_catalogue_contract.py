@@ -1,21 +1,20 @@
-"""Registering series, sources and rules, and what the functions then see; receipts and facts: one suite,
-run in memory and on PostgreSQL."""
+"""Registering series, sources and rules, and what the functions then see; facts: one suite, run in
+memory and on PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from qis.adapters.postgres.catalogue import CHECK_EVERY, PostgresCatalogue
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.quality_facts import PostgresFacts
-from qis.adapters.postgres.receipts import PostgresReceipts
 from qis.adapters.resolvers import installed
-from qis.application.ports import CatalogueReader, EventStore, Receipts
+from qis.application.ports import CatalogueReader, EventStore
 from qis.application.quality import Facts
 from qis.application.register import Register
 from qis.domain import events as ev
@@ -26,7 +25,7 @@ from qis.domain.snap import Snap
 from tests.support import records
 from tests.support.builders import EUR, FIXING, daily_body, rules_body, series_body, snap, source_body
 from tests.support.databases import FreshDatabase
-from tests.support.fakes import LogCatalogue, MemoryEventStore, MemoryFacts, MemoryReceipts
+from tests.support.fakes import LogCatalogue, MemoryEventStore, MemoryFacts
 from tests.support.refusals import broken
 
 KINDS = ["memory", pytest.param("postgres", marks=pytest.mark.integration)]
@@ -170,32 +169,6 @@ def test_the_reader_asks_again_only_after_a_moment(database: FreshDatabase) -> N
     assert reader.current() is before
     now = CHECK_EVERY
     assert set(reader.current().sources) == {"alpha"}
-
-
-# receipts ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=KINDS)
-def receipts(request: pytest.FixtureRequest) -> Receipts:
-    if request.param == "memory":
-        return MemoryReceipts()
-    return PostgresReceipts(request.getfixturevalue("database").app)
-
-
-def test_an_answer_is_found_under_its_key(receipts: Receipts) -> None:
-    assert receipts.find("ann", "key") is None
-    receipts.keep(uuid4(), "ann", "key", b"\x00one", {"n": 1})
-    assert receipts.find("ann", "key") == (b"\x00one", {"n": 1})
-
-
-def test_keys_are_those_of_their_actor_and_may_be_left_out(receipts: Receipts) -> None:
-    receipts.keep(uuid4(), "ann", "key", b"one", {"n": 1})
-    assert receipts.find("bob", "key") is None
-    receipts.keep(uuid4(), "bob", "key", b"two", {"n": 2})
-    for number in (3, 4):
-        receipts.keep(uuid4(), "ann", None, b"three", {"n": number})
-    assert receipts.find("ann", "key") == (b"one", {"n": 1})
-    assert receipts.find("bob", "key") == (b"two", {"n": 2})
 
 
 # facts -------------------------------------------------------------------------------------------

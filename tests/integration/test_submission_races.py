@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
+from qis.adapters.postgres import receipts
 from qis.adapters.postgres.admission import PostgresAdmissions
-from qis.adapters.postgres.receipts import PostgresReceipts
 from qis.application.ingest import Ingest
 from qis.domain.errors import Conflict
 from tests.support.builders import catalogue, claim_body
@@ -29,7 +29,7 @@ def submit_at_once(database: FreshDatabase, values: tuple[str, str]) -> list[lis
     def run(value: str) -> list[Any]:
         own = database.another()
         known, letters = FixedCatalogue(catalogue()), MemoryDeadLetters()
-        ingest = Ingest(PostgresAdmissions(own), known, "s3://raw", letters, PostgresReceipts(own), uuid4)
+        ingest = Ingest(PostgresAdmissions(own), known, "s3://raw", letters, uuid4)
         found: list[Any] = []
         for turn in range(TURNS):
             body = claim_body(value=value, received_at=f"2026-01-05T15:00:{turn:02}Z")
@@ -65,11 +65,10 @@ def test_of_two_requests_with_one_key_one_is_refused_and_stores_nothing(database
 def test_a_request_that_fails_leaves_its_key(
     database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receipts = PostgresReceipts(database.app)
     known, letters = FixedCatalogue(catalogue()), MemoryDeadLetters()
-    ingest = Ingest(PostgresAdmissions(database.app), known, "s3://raw", letters, receipts, uuid4)
+    ingest = Ingest(PostgresAdmissions(database.app), known, "s3://raw", letters, uuid4)
     with monkeypatch.context() as broken:
-        broken.setattr(PostgresReceipts, "keep", lambda *_: 1 / 0)
+        broken.setattr(receipts, "keep", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             ingest.submit([claim_body()], "ann", "request", "key")
     assert stored(database) == 0

@@ -16,7 +16,6 @@ from qis.adapters.postgres.followers import PostgresFollower
 from qis.adapters.postgres.projections import MODELS
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.rebuild import check
-from qis.adapters.postgres.receipts import PostgresReceipts
 from qis.adapters.resolvers import installed
 from qis.application.corrections import Corrections, Overtaken
 from qis.application.ingest import Delivery, Ingest
@@ -53,13 +52,11 @@ class Path:
         for name in SOURCES:
             self.register.source(source_body(name), "setup", "setup")
         self.register.series(series_body(), "setup", "setup")
-        receipts = PostgresReceipts(database.app)
         self.ingest = Ingest(
             PostgresAdmissions(database.app),
             catalogue,
             "memory://raw",
             MemoryDeadLetters(),
-            receipts,
             lambda: UUID(int=1),
         )
         self.reconciler = Reconciler(store, catalogue)

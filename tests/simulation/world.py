@@ -39,7 +39,6 @@ from tests.support.fakes import (
     MemoryFollower,
     MemoryRawOutbox,
     MemoryRawStore,
-    MemoryReceipts,
 )
 
 LOAD = "load"
@@ -239,7 +238,6 @@ class World:
             known,
             "memory://raw",
             self.letters,
-            MemoryReceipts(),
             lambda: UUID(int=next(ids)),
         )
         self.raw_outbox, self.raw = MemoryRawOutbox(self.store), FaultyRawStore(self.faults, random)

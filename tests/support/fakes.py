@@ -79,6 +79,8 @@ class MemoryEventStore:
         self.outcomes: dict[str, tuple[str, str]] = {}
         """Of records that did not enter, their load and why."""
         self.raw: dict[str, RawBatch] = {}
+        self.receipts: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}
+        """By actor and idempotency key."""
 
     def load(self, streams: Collection[str]) -> Mapping[str, Loaded]:
         return {s: Loaded(len(self.streams[s]), tuple(self.streams[s])) for s in streams if s in self.streams}
@@ -234,6 +236,7 @@ class MemoryAdmissions:
         self.store.count(admission.entered, admission.duplicates, admission.rejected)
         for raw in admission.raw:
             self.store.raw.setdefault(raw.address, raw)
+        self.store.receipts |= admission.receipts
 
 
 class _MemoryAdmission:
@@ -245,6 +248,21 @@ class _MemoryAdmission:
         self.entered: list[Candidate] = []
         self.duplicates: list[Candidate] = []
         self.rejected: Sequence[Rejection] = ()
+        self.receipts: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}
+
+    def find_receipt(self, actor: str, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
+        return self._store.receipts.get((actor, idempotency_key))
+
+    def keep_receipt(
+        self,
+        receipt: UUID,
+        actor: str,
+        idempotency_key: str | None,
+        request_hash: bytes,
+        answer: dict[str, Any],
+    ) -> None:
+        if idempotency_key is not None:
+            self.receipts[actor, idempotency_key] = (request_hash, answer)
 
     def take(self, streams: Sequence[str]) -> None:
         if self._taken:
@@ -371,27 +389,6 @@ class MemoryDeadLetters:
         self.letters += letters
 
 
-class MemoryReceipts:
-    """``Receipts`` in memory."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}
-
-    def find(self, actor: str, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
-        return self._by_key.get((actor, idempotency_key))
-
-    def keep(
-        self,
-        receipt: UUID,
-        actor: str,
-        idempotency_key: str | None,
-        request_hash: bytes,
-        answer: dict[str, Any],
-    ) -> None:
-        if idempotency_key is not None:
-            self._by_key[actor, idempotency_key] = (request_hash, answer)
-
-
 def ingest_into(
     store: MemoryEventStore,
     reader: FixedCatalogue,
@@ -405,7 +402,6 @@ def ingest_into(
         reader,
         "memory://raw",
         letters or MemoryDeadLetters(),
-        MemoryReceipts(),
         lambda: UUID(int=next(ids)),
     )
 

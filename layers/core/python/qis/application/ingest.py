@@ -24,7 +24,6 @@ from qis.application.ports import (
     DeadLetter,
     DeadLetters,
     Known,
-    Receipts,
     Rejection,
 )
 from qis.application.raw import pack
@@ -108,14 +107,12 @@ class Ingest:
         catalogue: CatalogueReader,
         raw_place: str,
         dead_letters: DeadLetters,
-        receipts: Receipts,
         new_id: Callable[[], UUID],
     ) -> None:
         self._admissions = admissions
         self._catalogue = catalogue
         self._raw_place = raw_place
         self._dead_letters = dead_letters
-        self._receipts = receipts
         self._new_id = new_id
 
     def deliveries(self, batch: Sequence[Delivery]) -> dict[str, int]:
@@ -159,7 +156,7 @@ class Ingest:
         digest = sha256(b"\n".join(payloads)).digest()
         with self._admissions.open() as admission:
             if idempotency_key is not None:
-                known = self._receipts.find(actor, idempotency_key)
+                known = admission.find_receipt(actor, idempotency_key)
                 if known is not None:
                     if known[0] != digest:
                         raise Conflict("the idempotency key was used for another request")
@@ -176,7 +173,7 @@ class Ingest:
                 "rejected": len(taken.rejected),
                 "claims": _claim_answers(taken),
             }
-            self._receipts.keep(receipt, actor, idempotency_key, digest, answer)
+            admission.keep_receipt(receipt, actor, idempotency_key, digest, answer)
         return answer
 
     def _take(self, admission: Admission, batch: Sequence[Delivery], actor: str | None) -> _Taken:

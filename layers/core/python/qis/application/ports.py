@@ -87,6 +87,25 @@ Known: TypeAlias = Literal["duplicate", "redelivered"]
 class Admission(Protocol):
     """Claims entering the log in one transaction: all of it is stored, or nothing."""
 
+    def find_receipt(self, actor: str, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
+        """The request hash and answer first given under this key. Called before anything else.
+
+        Nobody else uses the key until the admission ends: whoever asks for it meanwhile waits.
+        """
+        ...
+
+    def keep_receipt(
+        self,
+        receipt: UUID,
+        actor: str,
+        idempotency_key: str | None,
+        request_hash: bytes,
+        answer: dict[str, Any],
+    ) -> None:
+        """Keep the answer to a REST submission with its claims, under the key if there is one: it was looked
+        for and not found."""
+        ...
+
     def take(self, streams: Sequence[str]) -> None:
         """Take streams, each named once for every claim that may enter it, and look what they hold while the
         caller checks the claims. Asked once, and first.
@@ -305,27 +324,6 @@ class DeadLetters(Protocol):
         Raises:
             Unavailable: some could not be queued.
         """
-        ...
-
-
-class Receipts(Protocol):
-    """Answers given to REST submissions, by receipt and by idempotency key. Asked within an admission: they
-    are kept with its claims, or not at all."""
-
-    def find(self, actor: str, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
-        """The request hash and answer first given under this key, which nobody else uses until the admission
-        ends: who asks meanwhile waits."""
-        ...
-
-    def keep(
-        self,
-        receipt: UUID,
-        actor: str,
-        idempotency_key: str | None,
-        request_hash: bytes,
-        answer: dict[str, Any],
-    ) -> None:
-        """Keep the answer, under the key if there is one: it was looked for and not found."""
         ...
 
 

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
+from qis.adapters.postgres import receipts
 from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.log import COPY, WAKE_CHANNEL, copy_row, json_text
 from qis.application.admission import Held, already_known
@@ -73,6 +75,21 @@ class _Admission:
         self._entered: list[Candidate] = []
         self._duplicates: list[Candidate] = []
         self._mixed: frozenset[str] = frozenset()
+
+    def find_receipt(self, actor: str, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
+        """See ``Admission.find_receipt``."""
+        return receipts.find(self._connection, actor, idempotency_key)
+
+    def keep_receipt(
+        self,
+        receipt: UUID,
+        actor: str,
+        idempotency_key: str | None,
+        request_hash: bytes,
+        answer: dict[str, Any],
+    ) -> None:
+        """See ``Admission.keep_receipt``."""
+        receipts.keep(self._connection, receipt, actor, idempotency_key, request_hash, answer)
 
     def take(self, streams: Sequence[str]) -> None:
         """See ``Admission.take``."""

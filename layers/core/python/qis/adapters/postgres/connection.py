@@ -110,12 +110,21 @@ def lost(error: Exception) -> Exception:
     return error
 
 
+def _commit(connection: Connection) -> None:
+    """Commit; the server answers a commit of a failed transaction by rolling it back, without an error."""
+    import psycopg
+
+    ended = connection.execute("COMMIT").statusmessage
+    if ended != "COMMIT":
+        raise psycopg.errors.InFailedSqlTransaction(f"the transaction ended with {ended}: a statement failed")
+
+
 class Database:
     """A connection that is kept between calls, as a warm function keeps it.
 
-    ``transaction`` gives it inside a transaction and, where the server went away before anything was
-    sent, connects again once. An error during the work goes to the caller: only it knows whether
-    repeating is safe.
+    A kept connection that the server ended is replaced when it is next used, but never inside a transaction
+    or a session: what belongs to one runs on its connection, or fails. An error during the work goes to the
+    caller: only it knows whether repeating is safe.
     """
 
     def __init__(self, target: Target, application: str, patience: float = PATIENCE) -> None:
@@ -125,30 +134,43 @@ class Database:
         self._target = target
         self._application = application
         self._connection: Connection | None = None
+        self._pinned = False
+        """Whether a session or a transaction is open, whose connection nothing replaces."""
+        self._in_transaction = False
 
     def connect(self) -> Connection:
         """The kept connection; a new one where it is closed or broken, or the server ended it meanwhile.
 
+        Inside ``transaction`` and ``session`` it is theirs: a statement never runs beside them unnoticed.
+
         Raises:
-            psycopg.OperationalError: the server could not be reached for as long as there was patience.
+            psycopg.OperationalError: the server could not be reached for as long as there was patience, or
+                the session that is open was ended.
         """
         import psycopg
 
         if self._connection is not None and _ended(self._connection):
             self.close()
         if self._connection is None:
-            deadline = time.monotonic() + self.patience
-            pause = FIRST_PAUSE
-            while True:
-                try:
-                    self._connection = self._open()
-                    break
-                except psycopg.OperationalError:
-                    if time.monotonic() + pause > deadline:
-                        raise
-                time.sleep(pause)
-                pause = min(2 * pause, LAST_PAUSE)
+            if self._pinned:
+                raise psycopg.OperationalError("the session was ended while it was in use")
+            self._connection = self._reached()
         return self._connection
+
+    def _reached(self) -> Connection:
+        """A new connection, tried for as long as there is patience."""
+        import psycopg
+
+        deadline = time.monotonic() + self.patience
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return self._open()
+            except psycopg.OperationalError:
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, LAST_PAUSE)
 
     def _open(self) -> Connection:
         import msgspec
@@ -182,10 +204,29 @@ class Database:
         return connection
 
     @contextmanager
+    def session(self) -> Iterator[Connection]:
+        """The connection for work that rests on its session, such as on a lock that the session holds.
+
+        Nothing replaces the connection before the context ends.
+        """
+        connection = self.connect()
+        with self._pin():
+            yield connection
+
+    @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """The connection inside a transaction: committed at the end, rolled back on an error."""
+        """The connection inside a transaction: committed at the end, rolled back on an error.
+
+        Where the server went away before anything was sent, it connects again once. An error of the commit
+        leaves unknown whether it happened.
+
+        Raises:
+            RuntimeError: a transaction is open already.
+        """
         import psycopg
 
+        if self._in_transaction:
+            raise RuntimeError("a transaction is open already; what takes part in it takes its connection")
         connection = self.connect()
         try:
             connection.execute(_BEGIN)
@@ -193,15 +234,33 @@ class Database:
             self.close()
             connection = self.connect()
             connection.execute(_BEGIN)
+        self._in_transaction = True
         try:
-            yield connection
-            connection.execute("COMMIT")
+            with self._pin():
+                yield connection
+                _commit(connection)
         except BaseException:
-            if connection.closed or connection.broken:
-                self.close()
-            else:
-                connection.execute("ROLLBACK")
+            self._roll_back(connection)
             raise
+        finally:
+            self._in_transaction = False
+
+    @contextmanager
+    def _pin(self) -> Iterator[None]:
+        before, self._pinned = self._pinned, True
+        try:
+            yield
+        finally:
+            self._pinned = before
+
+    def _roll_back(self, connection: Connection) -> None:
+        """Undo the transaction; a connection that cannot is given up, which undoes it, too."""
+        import psycopg
+
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.Error:
+            self.close()
 
     def close(self) -> None:
         """Give the connection up."""

@@ -18,6 +18,8 @@ from qis.application.push import PUSHED, Listener, Page
 from qis.domain.events import Position
 
 if TYPE_CHECKING:
+    from psycopg import Connection
+
     from qis.adapters.postgres.connection import Database
 
 HOLD_SECONDS = 10.0
@@ -90,18 +92,20 @@ class PostgresConnections:
         """See ``Connections.hold``."""
         from psycopg.errors import LockNotAvailable
 
-        connection = self._database.connect()
-        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(HOLD_SECONDS * 1000)}ms",))
-        try:
-            connection.execute(f"SELECT pg_advisory_lock({_LOCK})", (connection_id,))
-        except LockNotAvailable as error:
-            raise Unavailable(f"another process serves the connection {connection_id}") from error
-        try:
-            row = connection.execute(_HELD, (connection_id, at)).fetchone()
-            yield None if row is None else _listener(connection_id, row)
-        finally:
-            if not (connection.closed or connection.broken):  # else the lock ended with the session
-                connection.execute(f"SELECT pg_advisory_unlock({_LOCK})", (connection_id,))
+        with self._database.session() as connection:
+            connection.execute(
+                "SELECT set_config('lock_timeout', %s, false)", (f"{int(HOLD_SECONDS * 1000)}ms",)
+            )
+            try:
+                connection.execute(f"SELECT pg_advisory_lock({_LOCK})", (connection_id,))
+            except LockNotAvailable as error:
+                raise Unavailable(f"another process serves the connection {connection_id}") from error
+            try:
+                row = connection.execute(_HELD, (connection_id, at)).fetchone()
+                yield None if row is None else _listener(connection_id, row)
+            finally:
+                if not (connection.closed or connection.broken):  # else the lock ended with the session
+                    connection.execute(f"SELECT pg_advisory_unlock({_LOCK})", (connection_id,))
 
     def listen(self, connection_id: str, keys: frozenset[str], cursor: Position) -> None:
         """See ``Connections.listen``."""
@@ -115,7 +119,7 @@ class PostgresConnections:
                 " ON CONFLICT DO NOTHING",
                 (sorted(keys), connection_id),
             )
-            self._move(connection_id, cursor, None)
+            _move(connection, connection_id, cursor, None)
 
     def read(self, connection_id: str, after: Position, limit: int) -> Page | None:
         """See ``Connections.read``."""
@@ -141,15 +145,7 @@ class PostgresConnections:
 
     def move(self, connection_id: str, to: Position | None, told_at: datetime | None) -> None:
         """See ``Connections.move``."""
-        self._move(connection_id, to, told_at)
-
-    def _move(self, connection_id: str, to: Position | None, told_at: datetime | None) -> None:
-        tx, position = (None, None) if to is None else (str(to.tx), to.sequence)
-        self._database.connect().execute(
-            "UPDATE push_connections SET tx = coalesce(%s::xid8, tx), position = coalesce(%s, position),"
-            " told_at = coalesce(%s, told_at) WHERE connection_id = %s",
-            (tx, position, told_at, connection_id),
-        )
+        _move(self._database.connect(), connection_id, to, told_at)
 
     def newest(self) -> Position:
         """See ``Connections.newest``."""
@@ -195,6 +191,16 @@ class PostgresConnections:
             (sorted(groups),),
         ).fetchall()
         return [row[0] for row in missing], [row[0] for row in empty]
+
+
+def _move(connection: Connection, connection_id: str, to: Position | None, told_at: datetime | None) -> None:
+    """Move a push connection to a place in the log, on a database connection that may be in a transaction."""
+    tx, position = (None, None) if to is None else (str(to.tx), to.sequence)
+    connection.execute(
+        "UPDATE push_connections SET tx = coalesce(%s::xid8, tx), position = coalesce(%s, position),"
+        " told_at = coalesce(%s, told_at) WHERE connection_id = %s",
+        (tx, position, told_at, connection_id),
+    )
 
 
 def _listener(connection_id: str, row: Sequence[Any]) -> Listener:
