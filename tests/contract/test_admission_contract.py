@@ -12,7 +12,7 @@ import pytest
 from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.raw import PostgresRawOutbox
-from qis.application.ports import Admissions, Candidate, EventStore, RawOutbox, Rejection
+from qis.application.ports import Admissions, Candidate, EventStore, RawOutbox, Rejection, Standing
 from qis.application.raw import RawBatch
 from qis.domain import events as ev
 from qis.domain.claims import Claim
@@ -51,7 +51,7 @@ class World:
 def in_memory() -> World:
     store = MemoryEventStore()
     none = {"accepted": 0, "duplicate": 0, "rejected": 0}
-    counts = lambda load: store.loads.get(load, none)  # noqa: E731
+    counts = lambda load: store.ledger.loads.get(load, none)  # noqa: E731
     return World(MemoryAdmissions(store), store, counts, MemoryRawOutbox(store))
 
 
@@ -328,3 +328,69 @@ def test_a_redriven_record_that_is_rejected_again_counts_once(world: World) -> N
     for _ in range(2):
         world.take(rejected=[rejected("1", redriven=True)])
     assert world.counts("load") == {"accepted": 0, "duplicate": 0, "rejected": 1}
+
+
+# outcomes that stand -----------------------------------------------------------------------------
+
+
+def standing(world: World, *candidates: Candidate, rejected: Sequence[Rejection]) -> dict[str, Standing]:
+    """Outcomes on record of the rejected; their records are all for one stream."""
+    with world.admissions.open() as admission:
+        admission.take([STREAM, *(c.stream for c in candidates)])
+        admission.store([c._replace(place=place) for place, c in enumerate(candidates)])
+        return dict(admission.count(rejected))
+
+
+@pytest.mark.parametrize("redriven", [False, True])
+def test_an_accepted_record_that_would_be_rejected_now_stays_accepted(world: World, redriven: bool) -> None:
+    world.take(candidate("1"))
+    for _ in range(2):
+        found = standing(world, rejected=[rejected("1", redriven=redriven), rejected("2")])
+        assert found["1"] == Standing("accepted", claim().claim_id, STREAM)
+        assert found["2"].outcome == "rejected"
+    assert world.counts("load") == {"accepted": 1, "duplicate": 0, "rejected": 1}
+
+
+@pytest.mark.parametrize("redriven", [False, True])
+def test_a_duplicate_that_would_be_rejected_now_stays_a_duplicate(world: World, redriven: bool) -> None:
+    world.take(candidate("1"), candidate("2"))
+    for _ in range(2):
+        found = standing(world, rejected=[rejected("2", redriven=redriven)])
+        assert found == {"2": Standing("duplicate", claim().claim_id)}
+    assert world.counts("load") == {"accepted": 1, "duplicate": 1, "rejected": 0}
+
+
+def test_the_first_reason_of_a_rejection_stands_until_it_is_redriven(world: World) -> None:
+    other_reason = [{"field": "source", "value": "a", "rule": "active-source", "message": "is paused"}]
+    first, second = rejected("1"), rejected("1")._replace(violations=other_reason)
+    for _ in range(2):
+        assert standing(world, rejected=[first])["1"].violations == first.violations
+        assert standing(world, rejected=[second])["1"].violations == first.violations
+    assert standing(world, rejected=[second._replace(redriven=True)])["1"].violations == other_reason
+    assert world.counts("load") == {"accepted": 0, "duplicate": 0, "rejected": 1}
+
+
+def test_of_two_rejections_of_one_record_in_a_batch_the_first_stands(world: World) -> None:
+    second = rejected("1")._replace(violations=[])
+    assert standing(world, rejected=[rejected("1"), second])["1"].violations == rejected("1").violations
+    assert world.counts("load") == {"accepted": 0, "duplicate": 0, "rejected": 1}
+
+
+def test_a_record_that_is_accepted_and_rejected_in_one_batch_is_accepted(world: World) -> None:
+    found = standing(world, candidate("1"), LATER, rejected=[rejected("1"), rejected(LATER.record_id)])
+    assert [s.outcome for s in found.values()] == ["accepted", "accepted"]
+    assert found[LATER.record_id].stream == LATER.stream
+    assert world.counts("load") == {"accepted": 2, "duplicate": 0, "rejected": 0}
+
+
+def test_a_record_that_is_a_duplicate_and_rejected_in_one_batch_is_a_duplicate(world: World) -> None:
+    world.take(candidate("0"))
+    assert standing(world, candidate("1"), rejected=[rejected("1")])["1"].outcome == "duplicate"
+    assert world.counts("load") == {"accepted": 1, "duplicate": 1, "rejected": 0}
+
+
+def test_a_record_with_a_claim_of_its_own_and_a_known_one_is_accepted_and_counted_once(world: World) -> None:
+    world.take(candidate("0"))
+    for outcomes in (["redelivered", "accepted"], ["redelivered", "redelivered"]):
+        assert world.take(candidate("1"), candidate("1", claim(value="1.2"))) == outcomes
+    assert world.counts("load") == {"accepted": 2, "duplicate": 0, "rejected": 0}

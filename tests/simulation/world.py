@@ -326,7 +326,7 @@ class World:
         """All that must not depend on what went wrong."""
         stored = [e for e in self.store.log if e.type == ev.DATA_INGESTED]
         return {
-            "loads": self.store.loads,
+            "loads": self.store.ledger.loads,
             "claims": sorted(e.data["claim_id"] for e in stored),
             "dead letters": sorted({letter.record_id for letter in self.letters.letters}),
             "decisions": dict(self.store.decisions),

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -13,7 +14,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from qis.application.admission import Held, already_known
+from qis.application.admission import Held, accepted_records, already_known
 from qis.application.arrivals import Arrived
 from qis.application.detectors import Kept, Past
 from qis.application.ingest import Ingest
@@ -30,6 +31,7 @@ from qis.application.ports import (
     Loaded,
     Neighbours,
     Rejection,
+    Standing,
     Unavailable,
 )
 from qis.application.quality import OpenFinding
@@ -61,6 +63,45 @@ class Ticking:
         return self.now
 
 
+class MemoryLedger:
+    """What became of records."""
+
+    def __init__(self) -> None:
+        self.loads: dict[str, dict[str, int]] = {}
+        self.outcomes: dict[str, tuple[str, Standing]] = {}
+        """Of records that did not enter, their load and outcome."""
+
+    def count(
+        self,
+        entered: Sequence[Candidate],
+        duplicates: Sequence[Candidate],
+        rejected: Sequence[Rejection],
+        held: Held,
+    ) -> Mapping[str, Standing]:
+        standing = accepted_records([r.record_id for r in rejected], held)
+        rejected = [r for r in rejected if r.record_id not in standing]
+        earlier = [c.record_id for c in entered]
+        earlier += [r.record_id for r in (*duplicates, *rejected) if r.redriven]
+        for record_id in earlier:
+            if record_id in self.outcomes and self.outcomes[record_id][1].outcome == "rejected":
+                load_id, before = self.outcomes.pop(record_id)
+                self._add(load_id, before.outcome, -1)
+        for candidate in entered:
+            self._add(candidate.load_id, "accepted", 1)
+        new: list[tuple[Candidate | Rejection, Standing]] = [
+            (c, Standing("duplicate", c.claim.claim_id)) for c in duplicates
+        ]
+        for record, outcome in new + [(r, Standing("rejected", violations=r.violations)) for r in rejected]:
+            if record.record_id not in self.outcomes:
+                self.outcomes[record.record_id] = (record.load_id, outcome)
+                self._add(record.load_id, outcome.outcome, 1)
+        return standing | {r.record_id: self.outcomes[r.record_id][1] for r in rejected}
+
+    def _add(self, load_id: str, kind: str, by: int) -> None:
+        load = self.loads.setdefault(load_id, {"accepted": 0, "duplicate": 0, "rejected": 0})
+        load[kind] += by
+
+
 class MemoryEventStore:
     """``EventStore`` in memory, with the read models that follow inline."""
 
@@ -75,9 +116,7 @@ class MemoryEventStore:
         self.issues: dict[UUID, Issue] = {}
         self.issue_status: dict[UUID, str] = {}
         self.snapshots: dict[str, tuple[int, dict[str, Any]]] = {}
-        self.loads: dict[str, dict[str, int]] = {}
-        self.outcomes: dict[str, tuple[str, str]] = {}
-        """Of records that did not enter, their load and why."""
+        self.ledger = MemoryLedger()
         self.raw: dict[str, RawBatch] = {}
         self.receipts: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}
         """By actor and idempotency key."""
@@ -158,26 +197,6 @@ class MemoryEventStore:
         elif event.type in _CLOSING and self.issue_status.get(UUID(data["issue_id"])) == "open":
             self.issue_status[UUID(data["issue_id"])] = _CLOSING[event.type]
 
-    def count(
-        self, entered: Sequence[Candidate], duplicates: Sequence[Candidate], rejected: Sequence[Rejection]
-    ) -> None:
-        earlier = [c.record_id for c in entered]
-        earlier += [r.record_id for r in (*duplicates, *rejected) if r.redriven]
-        for record_id in earlier:
-            if before := self.outcomes.pop(record_id, None):
-                self._add(*before, -1)
-        for candidate in entered:
-            self._add(candidate.load_id, "accepted", 1)
-        others: list[tuple[Candidate | Rejection, str]] = [(c, "duplicate") for c in duplicates]
-        for record, kind in others + [(r, "rejected") for r in rejected]:
-            if record.record_id not in self.outcomes:
-                self.outcomes[record.record_id] = (record.load_id, kind)
-                self._add(record.load_id, kind, 1)
-
-    def _add(self, load_id: str, kind: str, by: int) -> None:
-        load = self.loads.setdefault(load_id, {"accepted": 0, "duplicate": 0, "rejected": 0})
-        load[kind] += by
-
     def neighbours(self, keys: Collection[Key], tracked: Collection[Key] = ()) -> Mapping[Key, Neighbours]:
         return {key: self._neighbours(*key, tracked=key in tracked) for key in keys}
 
@@ -233,7 +252,7 @@ class MemoryAdmissions:
         yield admission
         if lost := MemoryEventStore.append(self.store, admission.appends):
             raise AssertionError(f"{lost} changed while they were taken")
-        self.store.count(admission.entered, admission.duplicates, admission.rejected)
+        self.store.ledger = admission.ledger
         for raw in admission.raw:
             self.store.raw.setdefault(raw.address, raw)
         self.store.receipts |= admission.receipts
@@ -247,7 +266,8 @@ class _MemoryAdmission:
         self.raw: list[RawBatch] = []
         self.entered: list[Candidate] = []
         self.duplicates: list[Candidate] = []
-        self.rejected: Sequence[Rejection] = ()
+        self._held: Held = {}
+        self.ledger = store.ledger
         self.receipts: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}
 
     def find_receipt(self, actor: str, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
@@ -283,6 +303,7 @@ class _MemoryAdmission:
         }
         versions = dict(self._store.versions(self._taken))
         known = already_known(candidates, held)
+        self._held = held
         self.duplicates = [c for c in candidates if known.get(c.place) == "duplicate"]
         self.entered = [c for c in candidates if c.place not in known]
         for c in self.entered:
@@ -292,8 +313,9 @@ class _MemoryAdmission:
             self.appends.append(Append(c.stream, version, (event,), c.actor, c.load_id))
         return known
 
-    def count(self, rejected: Sequence[Rejection]) -> None:
-        self.rejected = rejected
+    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, Standing]:
+        self.ledger = deepcopy(self._store.ledger)
+        return self.ledger.count(self.entered, self.duplicates, rejected, self._held)
 
 
 def _number(value: Any) -> Decimal | None:

@@ -56,7 +56,7 @@ class World:
         return self.ingest.submit(list(claims), actor, "request", key)
 
     def load(self, name: str = "load") -> dict[str, int]:
-        return {kind: count for kind, count in self.store.loads[name].items() if count}
+        return {kind: count for kind, count in self.store.ledger.loads[name].items() if count}
 
     @property
     def values(self) -> list[tuple[str, str]]:
@@ -263,3 +263,106 @@ def test_too_few_or_too_many_claims_are_refused(count: int) -> None:
 def test_the_answer_is_json() -> None:
     answer = World().submit(claim_body(), "no claim")
     assert json.loads(json.dumps(answer)) == answer
+
+
+# outcomes that stand -----------------------------------------------------------------------------
+
+
+def paused() -> FixedCatalogue:
+    return FixedCatalogue(catalogue(sources=[source("alpha", active=False), source("beta")]))
+
+
+@pytest.mark.parametrize("redriven", [False, True])
+def test_an_accepted_record_stays_accepted_when_its_source_is_paused_and_it_is_redelivered(
+    redriven: bool,
+) -> None:
+    world = World()
+    world.deliver(("r1", row()))
+    world.reader.catalogue = paused().catalogue
+    assert world.deliver(("r1", row()), redriven=redriven) == {"redelivered": 1}
+    assert world.load() == {"accepted": 1}
+    assert world.letters.letters == []
+    assert world.store.ledger.outcomes == {}
+
+
+def test_an_accepted_record_stays_accepted_when_its_series_takes_other_claims_now() -> None:
+    world = World()
+    world.deliver(("r1", row(currency="USD")))
+    world.reader.catalogue = catalogue([series(currency="GBP")])
+    assert world.deliver(("r1", row(currency="USD")), ("r2", row(currency="USD", value="1.2"))) == {
+        "redelivered": 1,
+        "rejected": 1,
+    }
+    assert world.load() == {"accepted": 1, "rejected": 1}
+    assert [x.record_id for x in world.letters.letters] == ["r2"]
+
+
+@pytest.mark.parametrize("redriven", [False, True])
+def test_a_duplicate_stays_one_when_its_source_is_paused_and_it_is_redelivered(redriven: bool) -> None:
+    world = World()
+    world.deliver(("r1", row()), ("r2", row()))
+    world.reader.catalogue = paused().catalogue
+    assert world.deliver(("r1", row()), ("r2", row()), redriven=redriven) == {
+        "redelivered": 1,
+        "duplicate": 1,
+    }
+    assert world.load() == {"accepted": 1, "duplicate": 1}
+    assert world.letters.letters == []
+
+
+def test_a_record_rejected_twice_for_different_reasons_keeps_the_first() -> None:
+    """It is dead-lettered again, since the first letter may not have been sent, with the reason on record."""
+    world = World(reader=FixedCatalogue(catalogue(sources=[source("beta")])))
+    world.deliver(("r1", row()))
+    world.reader.catalogue = paused().catalogue
+    assert world.deliver(("r1", row())) == {"rejected": 1}
+    assert [[v["rule"] for v in x.violations] for x in world.letters.letters] == [["known-source"]] * 2
+    assert world.letters.letters[0].reason == world.letters.letters[1].reason
+    assert world.load() == {"rejected": 1}
+
+
+def test_a_redriven_record_that_is_rejected_for_another_reason_has_the_new_one() -> None:
+    world = World(reader=FixedCatalogue(catalogue(sources=[source("beta")])))
+    world.deliver(("r1", row()))
+    world.reader.catalogue = paused().catalogue
+    assert world.deliver(("r1", row()), redriven=True) == {"rejected": 1}
+    assert [[v["rule"] for v in x.violations] for x in world.letters.letters] == [
+        ["known-source"],
+        ["active-source"],
+    ]
+    assert world.load() == {"rejected": 1}
+
+
+def test_one_record_accepted_and_rejected_in_one_batch_is_accepted() -> None:
+    world = World()
+    assert world.deliver(("r1", b"poison"), ("r1", row())) == {"accepted": 1, "redelivered": 1}
+    assert world.load() == {"accepted": 1}
+    assert world.letters.letters == []
+
+
+def test_one_record_duplicate_and_rejected_in_one_batch_is_a_duplicate() -> None:
+    world = World()
+    world.deliver(("r0", row()))
+    assert world.deliver(("r1", b"poison"), ("r1", row())) == {"duplicate": 2}
+    assert world.load() == {"accepted": 1, "duplicate": 1}
+    assert world.letters.letters == []
+
+
+def test_one_record_with_a_new_claim_and_a_known_one_is_accepted() -> None:
+    world = World()
+    world.deliver(("r0", row()))
+    batch = [("r1", row()), ("r1", row(value="1.2"))]
+    assert world.deliver(*batch) == {"accepted": 1, "redelivered": 1}
+    assert world.deliver(*batch) == {"redelivered": 2}
+    assert world.load() == {"accepted": 2}
+
+
+def test_a_claim_submitted_again_while_its_source_is_paused_is_answered_as_known() -> None:
+    world = World()
+    body = claim_body(record_id="row-1")
+    first = world.submit(body)
+    world.reader.catalogue = paused().catalogue
+    answer = world.submit(body, claim_body(record_id="row-2"))
+    assert (answer["accepted"], answer["duplicates"], answer["rejected"]) == (0, 1, 1)
+    assert answer["claims"][0] == {**first["claims"][0], "outcome": "duplicate"}
+    assert answer["claims"][1]["outcome"] == "rejected"

@@ -1,7 +1,9 @@
 """Ingest: delivered records to claims in the log, each accounted for exactly once.
 
 A record ends as accepted (an event), duplicate (its claim is known from another record) or rejected (a
-broken rule, kept with its payload and dead-lettered). A redelivery of the same record changes nothing.
+broken rule, kept with its payload and dead-lettered). A redelivery of the same record changes nothing,
+whatever was registered, changed or paused in between: the first outcome stands. Only a rejected record may
+enter later.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from qis.application.ports import (
     DeadLetters,
     Known,
     Rejection,
+    Standing,
 )
 from qis.application.raw import pack
 from qis.domain import exact_json
@@ -57,6 +60,9 @@ class _Taken(NamedTuple):
     known: Mapping[int, Known]
     """Those of the valid ones that did not enter."""
     rejected: Mapping[int, Rejection]
+    """Those that are rejected now, with the violations on record."""
+    settled: Mapping[int, Standing]
+    """Those that would be rejected now, and were accepted or duplicates at an earlier delivery."""
 
 
 def decode(payload: bytes) -> Any:
@@ -134,11 +140,12 @@ class Ingest:
         if letters:
             self._dead_letters.send(letters)
         duplicates = list(taken.known.values()).count("duplicate")
+        duplicates += sum(s.outcome == "duplicate" for s in taken.settled.values())
         return {
             "accepted": len(taken.valid) - len(taken.known),
             "duplicate": duplicates,
             "rejected": len(letters),
-            "redelivered": len(taken.known) - duplicates,
+            "redelivered": len(taken.known) + len(taken.settled) - duplicates,
         }
 
     def submit(
@@ -169,7 +176,7 @@ class Ingest:
                 "correlation_id": correlation_id,
                 "status": "stored",
                 "accepted": len(taken.valid) - len(taken.known),
-                "duplicates": len(taken.known),
+                "duplicates": len(taken.known) + len(taken.settled),
                 "rejected": len(taken.rejected),
                 "claims": _claim_answers(taken),
             }
@@ -197,8 +204,16 @@ class Ingest:
             by, redriven = actor or f"feed:{claim.source}", delivery.redriven
             valid.append(Candidate(claim, stream, record_id, load_id, by, raw.address, place, redriven))
         known = admission.store(valid)
-        admission.count(list(rejected.values()))
-        return _Taken(valid, known, rejected)
+        standing = admission.count(list(rejected.values()))
+        settled: dict[int, Standing] = {}
+        for place, rejection in list(rejected.items()):
+            stands = standing[rejection.record_id]
+            if stands.outcome == "rejected":
+                rejected[place] = rejection._replace(violations=stands.violations)
+            else:
+                settled[place] = stands
+                del rejected[place]
+        return _Taken(valid, known, rejected, settled)
 
     def _catalogue_for(self, bodies: Sequence[Any]) -> Catalogue:
         """The catalogue; read anew if a record names what it does not have, since that may have been
@@ -288,14 +303,17 @@ def _claim_answers(taken: _Taken) -> list[dict[str, Any]]:
     """What became of each claim of a request, in its order."""
     answers: dict[int, dict[str, Any]] = {}
     for candidate in taken.valid:
-        reference_data_id, snap = value_stream_subject(candidate.stream)
-        answers[candidate.place] = {
-            "outcome": "duplicate" if candidate.place in taken.known else "accepted",
-            "claim_id": candidate.claim.claim_id,
-            "violations": [],
-            "reference_data_id": reference_data_id,
-            "snap": snap,
-        }
+        outcome = "duplicate" if candidate.place in taken.known else "accepted"
+        answers[candidate.place] = _claim_answer(outcome, candidate.claim.claim_id, candidate.stream)
+    for place, stands in taken.settled.items():
+        answers[place] = _claim_answer("duplicate", stands.claim_id, stands.stream)
     for place, rejection in taken.rejected.items():
         answers[place] = {"outcome": "rejected", "claim_id": None, "violations": rejection.violations}
     return [{"index": place, **answers[place]} for place in range(len(answers))]
+
+
+def _claim_answer(outcome: str, claim_id: str | None, stream: str | None) -> dict[str, Any]:
+    answer: dict[str, Any] = {"outcome": outcome, "claim_id": claim_id, "violations": []}
+    if stream is not None:
+        answer["reference_data_id"], answer["snap"] = value_stream_subject(stream)
+    return answer

@@ -84,6 +84,16 @@ Known: TypeAlias = Literal["duplicate", "redelivered"]
 """Why a valid claim does not enter the log: another record brought it before; this one did."""
 
 
+class Standing(NamedTuple):
+    """The outcome on record of a delivered record."""
+
+    outcome: Literal["accepted", "duplicate", "rejected"]
+    claim_id: str | None = None
+    stream: str | None = None
+    """Stream that holds the claim of an accepted record."""
+    violations: Sequence[Mapping[str, str]] = ()
+
+
 class Admission(Protocol):
     """Claims entering the log in one transaction: all of it is stored, or nothing."""
 
@@ -126,9 +136,16 @@ class Admission(Protocol):
         """
         ...
 
-    def count(self, rejected: Sequence[Rejection]) -> None:
+    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, Standing]:
         """Count what was stored, what was known and what is rejected, each record under its load and once,
-        however often it is delivered. Asked last, since other batches of these loads wait from here on."""
+        however often it is delivered. Asked last, since other batches of these loads wait from here on.
+
+        The first outcome of a record stands, except that a rejected one may be accepted later, and that a
+        redriven one may be rejected for another reason.
+
+        Returns:
+            The outcome on record of each of the rejected, by record id.
+        """
         ...
 
 

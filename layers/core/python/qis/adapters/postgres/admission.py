@@ -18,8 +18,8 @@ from uuid import UUID
 from qis.adapters.postgres import receipts
 from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.log import COPY, WAKE_CHANNEL, copy_row, json_text
-from qis.application.admission import Held, already_known
-from qis.application.ports import Admission, Candidate, Known, Rejection
+from qis.application.admission import Held, accepted_records, already_known
+from qis.application.ports import Admission, Candidate, Known, Rejection, Standing
 from qis.application.raw import RawBatch
 from qis.domain.events import DATA_INGESTED
 
@@ -75,6 +75,8 @@ class _Admission:
         self._entered: list[Candidate] = []
         self._duplicates: list[Candidate] = []
         self._mixed: frozenset[str] = frozenset()
+        self._held: Held = {}
+        """What the streams hold, with what entered."""
 
     def find_receipt(self, actor: str, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
         """See ``Admission.find_receipt``."""
@@ -115,6 +117,7 @@ class _Admission:
         self._mixed = frozenset(load_id for (load_id,) in mixed)
         found = self._found(self._asked)
         known = already_known(candidates, found.claims)
+        self._held = found.claims
         if known:
             self._duplicates = [c for c in candidates if known.get(c.place) == "duplicate"]
             candidates = [c for c in candidates if c.place not in known]
@@ -147,7 +150,7 @@ class _Admission:
         given = json_text(less), json_text([versions.get(s, 0) for s in less])
         self._connection.execute(_GIVE_BACK, given)
 
-    def count(self, rejected: Sequence[Rejection]) -> None:
+    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, Standing]:
         """See ``Admission.count``.
 
         A record that enters is counted by the transaction that stores its event, which happens once. Of the
@@ -156,6 +159,8 @@ class _Admission:
         accepted.
         """
         entered, duplicates = self._entered, self._duplicates
+        standing = accepted_records([r.record_id for r in rejected], self._held) if rejected else {}
+        rejected = [r for r in rejected if r.record_id not in standing]
         counts = Counter([(c.load_id, "accepted") for c in entered])
         earlier = [c.record_id for c in entered if c.redriven or c.load_id in self._mixed]
         earlier += [d.record_id for d in duplicates if d.redriven]
@@ -164,39 +169,39 @@ class _Admission:
             if earlier:
                 counts.subtract(self._forget(earlier))
             if duplicates or rejected:
-                counts.update(self._keep(duplicates, rejected))
+                outcomes = _outcomes(duplicates, rejected)
+                new = self._keep(list(outcomes.values()))
+                counts.update([(load_id, outcome) for _, load_id, outcome in new])
+                standing |= self._standing(rejected, {r: outcomes[r] for r, _, _ in new})
             if counts:
                 self._add(counts)
+        return standing
 
     def _forget(self, records: Sequence[str]) -> list[tuple[str, str]]:
-        """Drop earlier outcomes of records that have another now. Returns their loads and what they were."""
+        """Drop rejections of records that have another outcome now. Returns their loads and outcomes."""
         return self._connection.execute(_FORGET, (json_text(records),)).fetchall()
 
-    def _keep(self, duplicates: Sequence[Candidate], rejected: Sequence[Rejection]) -> list[tuple[str, str]]:
-        """Keep outcomes. Returns the loads of those that are new, and what they are."""
-        rows: list[dict[str, Any]] = [
-            {
-                "record_id": c.record_id,
-                "load_id": c.load_id,
-                "outcome": "duplicate",
-                "claim_id": c.claim.claim_id,
-                "violations": None,
-                "payload": "",
-            }
-            for c in duplicates
-        ]
-        rows += [
-            {
-                "record_id": r.record_id,
-                "load_id": r.load_id,
-                "outcome": "rejected",
-                "claim_id": None,
-                "violations": list(r.violations),
-                "payload": r.payload.hex(),
-            }
-            for r in rejected
-        ]
-        return self._connection.execute(_KEEP, (json.dumps(rows),)).fetchall()
+    def _keep(self, outcomes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+        """Keep outcomes of records that have none. Returns the records, loads and outcomes that are new."""
+        return self._connection.execute(_KEEP, (json.dumps(outcomes),)).fetchall()
+
+    def _standing(
+        self, rejected: Sequence[Rejection], new: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Standing]:
+        """Outcomes on record of the rejected; only those that are not new are looked up."""
+        standing: dict[str, Standing] = {}
+        for r in reversed(rejected):
+            # One that is neither new nor on record was redriven at this moment, and forgotten by that.
+            outcome = new.get(r.record_id, {"outcome": "rejected", "claim_id": None})
+            violations = outcome.get("violations", r.violations) or ()
+            standing[r.record_id] = Standing(outcome["outcome"], outcome["claim_id"], None, violations)
+        if others := sorted(standing.keys() - new.keys()):
+            for record_id, *stands in self._connection.execute(_STANDING, (json_text(others),)):
+                kind, claim_id, violations = stands
+                standing[record_id] = Standing(
+                    kind, claim_id.hex if claim_id else None, None, violations or ()
+                )
+        return standing
 
     def _add(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Add to what is counted of loads."""
@@ -205,6 +210,21 @@ class _Admission:
             none = {"load_id": load_id, "accepted": 0, "duplicate": 0, "rejected": 0}
             rows.setdefault(load_id, none)[kind] += count
         self._connection.execute(_COUNT, (json_text(list(rows.values())),))
+
+
+def _outcomes(duplicates: Sequence[Candidate], rejected: Sequence[Rejection]) -> dict[str, dict[str, Any]]:
+    """Rows of outcomes by record, the first of each."""
+    outcomes: dict[str, dict[str, Any]] = {}
+    row: dict[str, Any]
+    for c in duplicates:
+        row = {"record_id": c.record_id, "load_id": c.load_id, "outcome": "duplicate"}
+        row |= {"claim_id": c.claim.claim_id, "violations": None, "payload": ""}
+        outcomes.setdefault(c.record_id, row)
+    for r in rejected:
+        row = {"record_id": r.record_id, "load_id": r.load_id, "outcome": "rejected"}
+        row |= {"claim_id": None, "violations": list(r.violations), "payload": r.payload.hex()}
+        outcomes.setdefault(r.record_id, row)
+    return outcomes
 
 
 def _rows(entering: Sequence[Candidate], found: _Found) -> list[str]:
@@ -241,10 +261,17 @@ SELECT record_id, load_id, outcome, claim_id, violations, decode(payload, 'hex')
 FROM json_to_recordset(%s) AS x(record_id text, load_id text, outcome text, claim_id uuid,
                                 violations jsonb, payload text)
 ORDER BY record_id
-ON CONFLICT (record_id) DO NOTHING RETURNING load_id, outcome
+ON CONFLICT (record_id) DO NOTHING RETURNING record_id, load_id, outcome
+"""
+
+# A statement of its own, so that it sees what another delivery committed while the one before waited for it.
+_STANDING = """
+SELECT record_id, outcome, claim_id, violations FROM ingest_outcomes
+WHERE record_id IN (SELECT json_array_elements_text(%s::json))
 """
 
 _FORGET = """
-DELETE FROM ingest_outcomes WHERE record_id IN (SELECT json_array_elements_text(%s::json))
+DELETE FROM ingest_outcomes
+WHERE record_id IN (SELECT json_array_elements_text(%s::json)) AND outcome = 'rejected'
 RETURNING load_id, outcome
 """
