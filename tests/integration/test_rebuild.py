@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from qis.adapters.postgres import rebuild as rebuild_module
 from qis.adapters.postgres.event_store import PostgresEventStore
+from qis.adapters.postgres.followers import PostgresFollower
 from qis.adapters.postgres.projections import MODELS
 from qis.adapters.postgres.rebuild import check, rebuild
 from qis.application.ports import Append
@@ -197,21 +199,21 @@ def test_a_model_is_rebuilt_by_one_at_a_time(
 ) -> None:
     """The second would take away the table that the first fills."""
     assert not PostgresEventStore(database.app).append([value_append(0, published("1.1"))])
-    fill, refused = rebuild_module._fill, []
+    catch_up, refused = rebuild_module._Shadow.catch_up, []
 
-    def another(*given: Any) -> Any:
+    def another(shadow: Any) -> Any:
         with monkeypatch.context() as once, database.connect() as second:
-            once.setattr(rebuild_module, "_fill", fill)
+            once.setattr(rebuild_module._Shadow, "catch_up", catch_up)
             with pytest.raises(Conflict, match="official_values is being rebuilt already") as refusal:
                 rebuild(second, "official_values")
             refused.append(refusal)
             assert rebuild(second, "decisions").equal, "another model may be"
-        return fill(*given)
+        return catch_up(shadow)
 
-    monkeypatch.setattr(rebuild_module, "_fill", another)
+    monkeypatch.setattr(rebuild_module._Shadow, "catch_up", another)
     assert rebuild(owner, "official_values").equal
     monkeypatch.undo()
-    assert len(refused) == 2
+    assert refused
     assert rebuild(owner, "official_values").equal, "the next one may again"
 
 
@@ -220,7 +222,7 @@ def test_a_swap_gives_way_to_who_has_read_and_is_about_to_write(
 ) -> None:
     """As reconciling does in one transaction: to wait for each other would be a deadlock."""
     assert not PostgresEventStore(database.app).append([value_append(0, published("1.1"))])
-    compare, writing = rebuild_module._compare, list[Any]()
+    finish, writing = rebuild_module._Shadow.finish, list[Any]()
     waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
     with database.connect() as writer, database.connect() as look, ThreadPoolExecutor(1) as pool:
 
@@ -228,15 +230,15 @@ def test_a_swap_gives_way_to_who_has_read_and_is_about_to_write(
             writer.execute("UPDATE official_values SET value = value")
             writer.execute("COMMIT")
 
-        def meanwhile(*given: Any, **more: Any) -> Any:
+        def meanwhile(shadow: Any) -> Any:
             """Writers wait for the swap now; the first time this one begins to."""
             if not writing:
                 writing.append(pool.submit(write))
                 pid = writer.info.backend_pid
                 until(lambda: look.execute(waits, (pid,)).fetchone() == (1,), "the writer to wait")
-            return compare(*given, **more)
+            return finish(shadow)
 
-        monkeypatch.setattr(rebuild_module, "_compare", meanwhile)
+        monkeypatch.setattr(rebuild_module._Shadow, "finish", meanwhile)
         writer.execute("BEGIN")
         writer.execute("SELECT count(*) FROM official_values")
         assert rebuild(owner, "official_values").equal
@@ -288,3 +290,64 @@ def test_a_swap_beside_a_writer_loses_no_value(database: FreshDatabase, owner: p
     current = owner.execute("SELECT max(value) FROM official_values WHERE superseded_at IS NULL").fetchone()
     assert current == (Decimal(sum(versions.values()) - 1),)
     assert check(owner, "official_values").equal
+
+
+@pytest.mark.parametrize("act", [check, rebuild])
+def test_who_compares_holds_up_neither_writers_nor_followers(
+    database: FreshDatabase, owner: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, act: Any
+) -> None:
+    """However large the tables are that are compared."""
+    store = PostgresEventStore(database.app)
+    assert not store.append([value_append(0, published("1.1"))])
+    follower = PostgresFollower(database.another().connect(), "test")
+    compare, seen = rebuild_module._compare, []
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        database.app.connect().execute("SET lock_timeout = '1s'")
+        assert not store.append([value_append(0, published("1.2", snap(1)))])
+        seen.append([e.data["value"] for e in follower.read(ev.START, 10)])
+        return compare(*given, **more)
+
+    monkeypatch.setattr(rebuild_module, "_compare", meanwhile)
+    found = act(owner, "official_values")
+    assert (found.equal, found.rows) == (True, 1), "the two stand where the log stood"
+    assert seen == [["1.1", "1.2"]]
+    assert rows_of(owner, "official_values")[1:], "what was written meanwhile is in the live table"
+
+
+def test_a_shadow_is_filled_in_transactions_of_bounded_size(
+    database: FreshDatabase, owner: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long transaction would stall every follower, a large one would fill the memory."""
+    store = PostgresEventStore(database.app)
+    reason = "x" * 60_000
+    for day in range(40):
+        assert not store.append([value_append(0, published("1.1", snap(day), reason=reason))])
+    monkeypatch.setattr(rebuild_module, "BATCH_BYTES", 200_000)
+    batches, apply = [], MODELS["official_values"].apply
+
+    def applied(connection: Any, placed: Any, table: str) -> None:
+        batches.append((len(placed), connection.execute("SELECT pg_current_xact_id()::text").fetchone()))
+        apply(connection, placed, table)
+
+    model = replace(MODELS["official_values"], apply=applied)
+    monkeypatch.setitem(rebuild_module.MODELS, "official_values", model)  # type: ignore[arg-type]
+    assert check(owner, "official_values").rows == 40
+    assert max(count for count, _ in batches) <= 3
+    assert len({transaction for _, transaction in batches}) == len(batches)
+
+
+def test_a_rebuild_that_cannot_have_the_table_leaves_it_as_it_was(
+    database: FreshDatabase, owner: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not PostgresEventStore(database.app).append([value_append(0, published("1.1"))])
+    monkeypatch.setattr(rebuild_module, "ATTEMPTS", 2)
+    with database.connect() as writer, database.connect() as look:
+        writer.execute("BEGIN")
+        writer.execute("UPDATE official_values SET value = value")
+        with pytest.raises(Conflict, match="did not end"):
+            rebuild(owner, "official_values")
+        writer.execute("ROLLBACK")
+        tables = look.execute("SELECT tablename FROM pg_tables WHERE tablename LIKE 'official_values%'")
+        assert tables.fetchall() == [("official_values",)]
+    assert rebuild(owner, "official_values").equal

@@ -1,10 +1,17 @@
-"""Rebuilding a read model from the log: to check the live one, or to put a new one in its place."""
+"""Rebuilding a read model from the log: to check the live one, or to put a new one in its place.
+
+A shadow is filled beside live traffic, batch by batch, each in a transaction of its own: a long one would
+stall every follower of the log. For an instant writers of the model are held off; a second session applies
+the last events to the shadow and takes a snapshot of the database. In that snapshot the live table and the
+shadow stand at the same place of the log, so they are compared in it, for as long as that takes, without any
+lock. A snapshot that is only read holds nobody up. How long writers wait does not depend on the table's size.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +22,32 @@ from qis.domain.events import START, Position, upcast
 if TYPE_CHECKING:
     from psycopg import Connection
 
-BATCH = 5_000
-SWAPS = 40
-"""Attempts to put the new table in the place of the old one."""
+BATCH = 1_000
+BATCH_BYTES = 16 * 1024 * 1024
+"""Most events, and most bytes of their data, that are read at once; one event may be larger."""
+ATTEMPTS = 200
+"""To hold off writers: each gives way to transactions that do not end in time."""
 PAUSE = 0.05
-"""Seconds between them."""
+"""Seconds between attempts."""
+LOCK_TIMEOUT_MS = 50
+"""How long writers may have to wait while the lock itself waits for a transaction that is open."""
+LAST_TIMEOUT_MS = 100
+"""Longest statement while writers wait."""
+LAST_EVENTS, LAST_BYTES = 200, 2 * 1024 * 1024
+"""Most that is applied while writers wait; while there is more, the shadow catches up first."""
 
 _READ = """
-SELECT event_id, type, version, data, actor, recorded_at, tx, position, type_version FROM events
-WHERE type = ANY(%s) AND (tx, position) > (%s::xid8, %s) AND tx < coalesce(%s::xid8, '18446744073709551615')
-ORDER BY tx, position LIMIT %s
+SELECT event_id, type, version, data, actor, recorded_at, tx, position, type_version, available FROM (
+    SELECT *, sum(octet_length(data::text)) OVER (ORDER BY tx, position ROWS UNBOUNDED PRECEDING) AS bytes,
+        row_number() OVER (ORDER BY tx, position) AS number, count(*) OVER () AS available
+    FROM (
+        SELECT event_id, type, version, data, actor, recorded_at, tx, position, type_version FROM events
+        WHERE type = ANY(%s) AND (tx, position) > (%s::xid8, %s)
+            AND (%s OR tx < pg_snapshot_xmin(pg_current_snapshot()))
+        ORDER BY tx, position LIMIT %s
+    ) next
+) counted
+WHERE number = 1 OR bytes <= %s ORDER BY tx, position
 """
 
 
@@ -47,89 +70,168 @@ class Rebuilt:
 
 
 def check(connection: Connection, name: str) -> Rebuilt:
-    """Rebuild beside the live table and compare, in one snapshot of the database, without a lock.
+    """Rebuild beside the live table and compare the two at one place of the log.
+
+    Needs the schema owner's rights. Writers of the model wait for an instant.
 
     Raises:
         NotFound: there is no such model.
+        Conflict: see ``rebuild``.
     """
-    model = _model(name)
-    shadow = f"{model.table}_check"
-    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-    try:
-        connection.execute("SET LOCAL statement_timeout = 0")
-        connection.execute(
-            f"CREATE TEMPORARY TABLE {shadow} (LIKE {model.table} INCLUDING ALL) ON COMMIT DROP"
-        )
-        events, _ = _fill(connection, model, shadow, START, None)
-        return _compare(connection, model, shadow, events, swapped=False)
-    finally:
-        connection.execute("ROLLBACK")
+    with _shadow(connection, name) as shadow:
+        return _compared(connection, shadow, swap=False)
 
 
 def rebuild(connection: Connection, name: str) -> Rebuilt:
-    """Rebuild beside live traffic, catch up under a short lock on writers, and swap in.
+    """Rebuild beside live traffic and put the new table in the place of the live one.
 
-    Needs the schema owner's rights.
+    Needs the schema owner's rights. Writers of the model wait for an instant.
 
     Raises:
         NotFound: there is no such model.
-        Conflict: somebody rebuilds it already, or transactions that began before kept hold of the table.
+        Conflict: somebody rebuilds or checks it already, or transactions that began before kept hold of the
+            table; the live table is as it was.
     """
+    with _shadow(connection, name) as shadow:
+        return _compared(connection, shadow, swap=True)
+
+
+@dataclass(slots=True)
+class _Shadow:
+    """A table that is filled from the log."""
+
+    model: Model
+    connection: Connection
+    """A session of its own, in autocommit mode."""
+    events: int = 0
+    reached: Position = START
+    """The last event applied."""
+
+    @property
+    def table(self) -> str:
+        return f"{self.model.table}_rebuilt"
+
+    @property
+    def replaced(self) -> str:
+        """The live table's name once it is not live any more."""
+        return f"{self.model.table}_replaced"
+
+    def catch_up(self) -> None:
+        """Apply what is final of the log, until little is left."""
+        while self._apply(BATCH, BATCH_BYTES, everything=False):
+            pass
+
+    def finish(self) -> bool:
+        """Apply the rest, which may be read while no writer of the model commits. Whether that was all."""
+        return not self._apply(LAST_EVENTS, LAST_BYTES, everything=True)
+
+    def _apply(self, limit: int, most_bytes: int, *, everything: bool) -> bool:
+        """Apply the next events; whether there may be many more.
+
+        Args:
+            limit: most events.
+            most_bytes: of their data.
+            everything: also of transactions beside which others still run.
+        """
+        at = str(self.reached.tx), self.reached.sequence
+        given = (sorted(self.model.types), *at, everything, limit, most_bytes)
+        rows: list[Any] = self.connection.execute(_READ, given).fetchall()
+        placed = [placed_of((*row[:3], upcast(row[1], row[8], row[3]), *row[4:8])) for row in rows]
+        with self.connection.transaction():
+            for wave in waves(placed):
+                self.model.apply(self.connection, wave, self.table)
+        if not rows:
+            return False
+        self.events += len(rows)
+        self.reached = Position(int(rows[-1][6]), rows[-1][7])
+        available: int = rows[-1][9]
+        return len(rows) < available or available == limit
+
+
+@contextmanager
+def _shadow(connection: Connection, name: str) -> Iterator[_Shadow]:
+    """A shadow of a model, filled nearly to the end of the log; it goes at the end of the context.
+
+    One at a time: a second would take away the table that the first fills.
+    """
+    import psycopg
+    from psycopg.conninfo import make_conninfo
+
     model = _model(name)
     lock = f"qis rebuild {name}"
     held = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (lock,)).fetchone()
     if held != (True,):
         raise Conflict(f"{name} is being rebuilt already")
+    info = connection.info
     try:
-        return _rebuild(connection, model)
+        beside = make_conninfo("", **info.get_parameters(), password=info.password or None)
+        with psycopg.connect(beside, autocommit=True) as second:
+            second.execute("SET statement_timeout = 0")
+            shadow = _Shadow(model, second)
+            for table in (shadow.table, shadow.replaced):
+                second.execute(f"DROP TABLE IF EXISTS {table}")
+            second.execute(f"CREATE TABLE {shadow.table} (LIKE {model.table} INCLUDING ALL)")
+            try:
+                second.execute(f"GRANT SELECT, INSERT, UPDATE ON {shadow.table} TO qis_app")
+                shadow.catch_up()
+                yield shadow
+            finally:
+                for table in (shadow.table, shadow.replaced):
+                    second.execute(f"DROP TABLE IF EXISTS {table}")
     finally:
         connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (lock,))
 
 
-def _rebuild(connection: Connection, model: Model) -> Rebuilt:
-    from psycopg.errors import LockNotAvailable
+def _compared(connection: Connection, shadow: _Shadow, *, swap: bool) -> Rebuilt:
+    """Bring live table and shadow to one place of the log, and compare them there."""
+    from psycopg.errors import LockNotAvailable, QueryCanceled
 
-    shadow = f"{model.table}_rebuilt"
-    connection.execute("SET statement_timeout = 0")
-    connection.execute(f"DROP TABLE IF EXISTS {shadow}")
-    connection.execute(f"CREATE TABLE {shadow} (LIKE {model.table} INCLUDING ALL)")
-    horizon = connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()
-    assert horizon is not None
-    events, reached = _fill(connection, model, shadow, START, horizon[0])
-    filled = events, max(reached, _before(horizon[0]))
-    for _ in range(SWAPS):
-        with suppress(LockNotAvailable):
-            return _swap(connection, model, shadow, filled)
+    live = shadow.model.table
+    for _ in range(ATTEMPTS):
+        try:
+            if _settled(connection, shadow, swap=swap):
+                break
+        except (LockNotAvailable, QueryCanceled):
+            # A statement that took too long for those who wait, or a lock that was not to be had.
+            shadow.connection.execute("ROLLBACK")
         time.sleep(PAUSE)
-    raise Conflict(f"transactions that use {model.table} did not end; the live table is as it was")
-
-
-def _swap(connection: Connection, model: Model, shadow: str, filled: tuple[int, Position]) -> Rebuilt:
-    events, reached = filled
-    old = f"{model.table}_replaced"
-    connection.execute("BEGIN")
+        shadow.catch_up()
+    else:
+        raise Conflict(f"transactions that use {live} did not end; the live table is as it was")
     try:
-        # Writers wait from here; whoever holds the table is let finish first, so nothing is in between.
-        connection.execute(f"LOCK TABLE {model.table} IN SHARE ROW EXCLUSIVE MODE")
-        more, _ = _fill(connection, model, shadow, reached, None)
-        found = _compare(connection, model, shadow, events + more, swapped=True)
-        connection.execute(f"GRANT SELECT, INSERT, UPDATE ON {shadow} TO qis_app")
-        # Who has read the table and is about to write it waits for us now. To wait for its end would be a
-        # deadlock, so we give way to it instead.
-        connection.execute(f"LOCK TABLE {model.table} IN ACCESS EXCLUSIVE MODE NOWAIT")
-        connection.execute(f"ALTER TABLE {model.table} RENAME TO {old}")
-        connection.execute(f"ALTER TABLE {shadow} RENAME TO {model.table}")
-        connection.execute(f"DROP TABLE {old}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    return found
+        names = (live, shadow.replaced) if swap else (shadow.table, live)
+        return _compare(shadow.connection, *names, live, shadow.events, swapped=swap)
+    finally:
+        shadow.connection.execute("ROLLBACK")
 
 
-def _before(tx: str) -> Position:
-    """The last place before a transaction."""
-    return Position(int(tx) - 1, 2**63 - 1)
+def _settled(connection: Connection, shadow: _Shadow, *, swap: bool) -> bool:
+    """Hold off writers, apply the rest, and open a snapshot in which both tables stand at one place.
+
+    Returns:
+        Whether that came about; where it did not, more events came than may be waited for.
+    """
+    live, second = shadow.model.table, shadow.connection
+    with connection.transaction():
+        connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+        connection.execute(f"SET LOCAL statement_timeout = {LAST_TIMEOUT_MS}")
+        connection.execute(f"LOCK TABLE {live} IN SHARE ROW EXCLUSIVE MODE")
+        second.execute(f"SET statement_timeout = {LAST_TIMEOUT_MS}")
+        try:
+            finished = shadow.finish()
+        finally:
+            second.execute("SET statement_timeout = 0")
+        if not finished:
+            return False
+        second.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        second.execute("SELECT 1")  # takes the snapshot
+        if swap:
+            # Who has read the table and is about to write it waits for us. To wait for its end would be a
+            # deadlock, so we give way to it instead.
+            connection.execute(f"LOCK TABLE {live} IN ACCESS EXCLUSIVE MODE NOWAIT")
+            connection.execute(f"ALTER TABLE {live} RENAME TO {shadow.replaced}")
+            connection.execute(f"ALTER TABLE {shadow.table} RENAME TO {live}")
+    return True
 
 
 def _model(name: str) -> Model:
@@ -137,25 +239,6 @@ def _model(name: str) -> Model:
     if model is None:
         raise NotFound(f"there is no read model {name!r}; known are {', '.join(sorted(MODELS))}")
     return model
-
-
-def _fill(
-    connection: Connection, model: Model, table: str, after: Position, below: str | None
-) -> tuple[int, Position]:
-    """Apply the log after a position (and below a transaction); how many events, and where it ended."""
-    count = 0
-    types = sorted(model.types)
-    while True:
-        rows: list[Any] = connection.execute(
-            _READ, (types, str(after.tx), after.sequence, below, BATCH)
-        ).fetchall()
-        if not rows:
-            return count, after
-        placed = [placed_of((*row[:3], upcast(row[1], row[8], row[3]), *row[4:8])) for row in rows]
-        for wave in waves(placed):
-            model.apply(connection, wave, table)
-        count += len(rows)
-        after = Position(int(rows[-1][6]), rows[-1][7])
 
 
 def waves(placed: Sequence[Placed]) -> Iterator[Sequence[Placed]]:
@@ -173,19 +256,22 @@ def waves(placed: Sequence[Placed]) -> Iterator[Sequence[Placed]]:
         yield run
 
 
-def _compare(connection: Connection, model: Model, shadow: str, events: int, *, swapped: bool) -> Rebuilt:
+def _compare(
+    connection: Connection, rebuilt: str, old: str, model: str, events: int, *, swapped: bool
+) -> Rebuilt:
+    """Compare the rows of two tables, in the snapshot that the connection has open."""
+
     def count(query: str) -> int:
         row = connection.execute(query).fetchone()
         assert row is not None
         return int(row[0])
 
-    live = model.table
     rows = "SELECT t::text FROM {} t"
     return Rebuilt(
-        model=model.table,
+        model=model,
         events=events,
-        rows=count(f"SELECT count(*) FROM {shadow}"),
-        missing=count(f"SELECT count(*) FROM ({rows.format(shadow)} EXCEPT ALL {rows.format(live)}) d"),
-        unexpected=count(f"SELECT count(*) FROM ({rows.format(live)} EXCEPT ALL {rows.format(shadow)}) d"),
+        rows=count(f"SELECT count(*) FROM {rebuilt}"),
+        missing=count(f"SELECT count(*) FROM ({rows.format(rebuilt)} EXCEPT ALL {rows.format(old)}) d"),
+        unexpected=count(f"SELECT count(*) FROM ({rows.format(old)} EXCEPT ALL {rows.format(rebuilt)}) d"),
         swapped=swapped,
     )
