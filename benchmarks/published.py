@@ -32,13 +32,13 @@ def publish(database: Database, wanted: Sequence[Key], versions: int) -> None:
     # Only the preparation: nothing of it is timed, and losing it would lose nothing.
     database.connect().execute("SET synchronous_commit = off")
     for version in range(1, versions + 1):
-        lost = store.append([_append(key, version) for key in wanted])
+        lost = store.append([append(key, version) for key in wanted])
         if lost:
             raise RuntimeError(f"{len(lost)} values have a history already")
     database.connect().execute("RESET synchronous_commit")
 
 
-def _append(key: Key, version: int) -> Append:
+def append(key: Key, version: int) -> Append:
     id_, snap = key
     data = {
         "reference_data_id": id_,

@@ -46,7 +46,8 @@ def handlers_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.integration
 @pytest.mark.usefixtures("handlers_end")
 @pytest.mark.parametrize(
-    "name", ["ingest", "events", "reconcile", "asof", "query", "history", "coldstart", "synth"]
+    "name",
+    ["ingest", "events", "reconcile", "asof", "query", "history", "maintenance", "coldstart", "synth"],
 )
 def test_a_quick_run_gives_the_document_of_the_interface(
     name: str, postgres: PostgresServer, aws: AwsServer, monkeypatch: pytest.MonkeyPatch

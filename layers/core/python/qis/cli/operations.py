@@ -34,6 +34,7 @@ BENCHMARKS = (
     "asof",
     "query",
     "history",
+    "maintenance",
     "coldstart",
     "synth",
     "latency",
