@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.resolvers import installed
 from qis.application.ports import CatalogueReader, EventStore
-from qis.application.quality import Facts
+from qis.application.quality import Facts, Progress
 from qis.application.register import Register
 from qis.domain import events as ev
 from qis.domain.events import Position
@@ -212,6 +213,20 @@ def test_no_facts(facts: Facts) -> None:
     assert facts.last() == {}
     assert facts.around({"A": (snap(0), snap(1))}, {"A": 3}) == {}
     assert facts.official_scores("A", snap(0), snap(9)) == []
+
+
+def test_what_an_earlier_run_notes_does_not_undo_what_a_later_one_has_done(facts: Facts) -> None:
+    noon = datetime(2026, 1, 6, 12, tzinfo=UTC)
+    assert facts.progress("hourly") is None
+    facts.advance("hourly", Progress(noon, "B"))
+    facts.advance("hourly", Progress(noon, "A"))
+    assert facts.progress("hourly") == (noon, "B")
+    facts.advance("hourly", Progress(noon, None))
+    facts.advance("hourly", Progress(noon, "C"))
+    facts.advance("hourly", Progress(noon - timedelta(hours=1), None))
+    assert facts.progress("hourly") == (noon, None)
+    facts.advance("hourly", Progress(noon + timedelta(hours=1), "A"))
+    assert facts.progress("hourly") == (noon + timedelta(hours=1), "A")
 
 
 def test_an_id_of_an_exception_is_not_made_up() -> None:

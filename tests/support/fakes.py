@@ -34,7 +34,7 @@ from qis.application.ports import (
     Standing,
     Unavailable,
 )
-from qis.application.quality import OpenFinding
+from qis.application.quality import OpenFinding, Progress
 from qis.application.raw import RawBatch
 from qis.domain import events as ev
 from qis.domain.checks import Check, parse_check
@@ -472,6 +472,10 @@ class MemoryFollower:
         self._at = to
 
 
+def _further(progress: Progress) -> tuple[datetime, bool, str]:
+    return progress.hour, progress.reached is None, progress.reached or ""
+
+
 class MemoryFacts:
     """``Facts`` in memory."""
 
@@ -479,7 +483,7 @@ class MemoryFacts:
         self._store = store or MemoryEventStore()
         self.rows: dict[str, dict[Snap, tuple[ev.Position, Fact]]] = {}
         self.scores: dict[str, list[tuple[Snap, dict[str, Any]]]] = {}
-        self.begun: dict[str, datetime] = {}
+        self.progresses: dict[str, Progress] = {}
 
     def keep(self, rows: Sequence[tuple[str, Fact, ev.Position]]) -> None:
         for id_, fact, position in rows:
@@ -511,11 +515,13 @@ class MemoryFacts:
     def last(self) -> Mapping[str, Fact]:
         return {id_: rows[max(rows)][1] for id_, rows in self.rows.items()}
 
-    def begin(self, work: str, hour: datetime) -> bool:
-        if work in self.begun and self.begun[work] >= hour:
-            return False
-        self.begun[work] = hour
-        return True
+    def progress(self, work: str) -> Progress | None:
+        return self.progresses.get(work)
+
+    def advance(self, work: str, progress: Progress) -> None:
+        known = self.progresses.get(work)
+        if known is None or _further(progress) > _further(known):
+            self.progresses[work] = progress
 
     def official_scores(self, reference_data_id: str, since: Snap, until: Snap) -> list[dict[str, Any]]:
         return [q for s, q in self.scores.get(reference_data_id, ()) if since <= s <= until]

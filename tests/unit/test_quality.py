@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qis.application import quality
 from qis.application.quality import WATCHERS, Quality, Seen, StaleSources, Verdict, Watcher
 from qis.application.relay import backbone_record
 from qis.domain import events as ev
@@ -127,6 +128,35 @@ def test_the_schedule_misses_what_should_be_there_by_now_once() -> None:
     world.quality.scheduled(due)
     world.quality.scheduled(due + timedelta(hours=1))
     assert world.findings() == [("missing", fixing(6).text, None)]
+
+
+class Cut(Exception):
+    """The run ended here."""
+
+
+def test_hourly_work_that_is_cut_short_is_taken_up_where_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "SERIES_AT_A_TIME", 1)
+    world = World()
+    world.quality.follow([world.decide(snap(0), EUR, alpha="1"), world.decide(fixing(5), FIXING, alpha="1")])
+    append, measured = world.store.append, []
+
+    def cut(appends: Any, bases: Any = ()) -> frozenset[str]:
+        """Ends the run at the second measurement, once."""
+        metrics = [a.stream for a in appends if a.stream.startswith("metrics:")]
+        measured.extend(metrics)
+        if metrics and len(measured) == 2:
+            raise Cut
+        return append(appends, bases)
+
+    monkeypatch.setattr(world.store, "append", cut)
+    at = datetime(2026, 1, 6, 12, tzinfo=UTC)
+    with pytest.raises(Cut):
+        world.quality.scheduled(at)
+    world.quality.scheduled(at + timedelta(minutes=1))
+    world.quality.scheduled(at + timedelta(minutes=2))
+    first, second = (ev.metrics_stream(i) for i in (EUR, FIXING))
+    assert measured == [first, second, second], "each of them in the end, the first one once"
+    assert {s: len(world.store.streams[s]) for s in (first, second)} == {first: 1, second: 1}
 
 
 def test_the_schedule_publishes_metrics_of_live_series_only() -> None:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from qis.application.claimed_records import ClaimedRecords
@@ -31,6 +31,10 @@ _BY_PEOPLE = frozenset({ev.DATA_PUBLISHED, ev.DATA_RESTATED})
 FOLLOWED = _BY_PEOPLE | {ev.DATA_RECONCILED}
 """Types of events that the use case follows; the function's event filter lets them through."""
 ATTEMPTS = 5
+HOURLY = "hourly"
+"""Name of the work of each hour."""
+SERIES_AT_A_TIME = 20
+"""Series whose hourly work is done before that is noted."""
 METRICS_WINDOW = timedelta(days=30)
 ACTIONS_REACH = 40
 """Snaps of corporate actions that are looked at on either side: more than fall into the days within which one
@@ -130,6 +134,14 @@ class OpenFinding:
     identity: Identity
 
 
+class Progress(NamedTuple):
+    """How far the work of an hour has come."""
+
+    hour: datetime
+    reached: str | None
+    """The last series done, in order of identifiers; ``None``: all of them."""
+
+
 class Facts(Protocol):
     """What each source said per snap."""
 
@@ -151,8 +163,12 @@ class Facts(Protocol):
         """The newest fact of each series."""
         ...
 
-    def begin(self, work: str, hour: datetime) -> bool:
-        """Whether nobody has begun this work for this hour yet; from now on somebody has."""
+    def progress(self, work: str) -> Progress | None:
+        """How far scheduled work has come; ``None``: it has never been done."""
+        ...
+
+    def advance(self, work: str, progress: Progress) -> None:
+        """Note how far scheduled work has come, unless somebody has come further."""
         ...
 
     def official_scores(self, reference_data_id: str, since: Snap, until: Snap) -> list[dict[str, Any]]:
@@ -242,13 +258,32 @@ class Quality:
         return changed
 
     def scheduled(self, now: datetime) -> int:
-        """Once an hour: look for values that should be there by now, and publish live series' metrics."""
-        if not self._facts.begin("hourly", now.replace(minute=0, second=0, microsecond=0)):
+        """Once an hour: look for values that should be there by now, and publish live series' metrics.
+
+        What is done is noted after it is done, a few series at a time: a run that is cut short is taken up
+        where it ended, and repeats at most those few.
+        """
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        progress = self._facts.progress(HOURLY)
+        if progress is not None and (progress.hour > hour or progress == (hour, None)):
             return 0
+        reached = progress.reached if progress is not None and progress.hour == hour else None
+        facts = sorted(self._facts.last().items())
+        left = [(id_, fact) for id_, fact in facts if reached is None or id_ > reached]
+        done = 0
+        for start in range(0, len(left), SERIES_AT_A_TIME):
+            some = left[start : start + SERIES_AT_A_TIME]
+            done += self._look(some, now)
+            self._facts.advance(HOURLY, Progress(hour, some[-1][0]))
+        self._facts.advance(HOURLY, Progress(hour, None))
+        return done
+
+    def _look(self, facts: Sequence[tuple[str, Fact]], now: datetime) -> int:
+        """Look at the newest facts of series; returns how many findings and metrics came of it."""
         catalogue = self._catalogue.current()
         found: list[Finding] = []
         measured = 0
-        for id_, fact in self._facts.last().items():
+        for id_, fact in facts:
             series = catalogue.series[id_]
             rules = catalogue.rules.rule_set(series.rules, Snap.of(now))
             until = Snap.of(now - (rules.timely_within or timedelta(0)))

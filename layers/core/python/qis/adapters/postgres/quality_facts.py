@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from qis.adapters.postgres.connection import Database
-from qis.application.quality import OpenFinding
+from qis.application.quality import OpenFinding, Progress
 from qis.domain.events import Position
 from qis.domain.findings import Fact
 from qis.domain.snap import Snap
@@ -59,9 +58,11 @@ WHERE reference_data_id = %s AND snap_ns BETWEEN %s AND %s AND superseded_at IS 
 """
 
 
-_BEGIN = """
-INSERT INTO quality_runs AS r (work, hour) VALUES (%s, %s)
-ON CONFLICT (work) DO UPDATE SET hour = excluded.hour WHERE r.hour < excluded.hour RETURNING true
+_ADVANCE = """
+INSERT INTO quality_runs AS r (work, hour, reached) VALUES (%s, %s, %s)
+ON CONFLICT (work) DO UPDATE SET hour = excluded.hour, reached = excluded.reached
+WHERE r.hour < excluded.hour
+    OR (r.hour = excluded.hour AND (excluded.reached IS NULL OR r.reached < excluded.reached))
 """
 
 
@@ -110,9 +111,15 @@ class PostgresFacts:
         rows = self._database.connect().execute(_LAST)
         return {i: Fact(Snap(ns), status, claims, volumes or {}) for i, ns, status, claims, volumes in rows}
 
-    def begin(self, work: str, hour: datetime) -> bool:
-        """See ``Facts.begin``."""
-        return self._database.connect().execute(_BEGIN, (work, hour)).fetchone() is not None
+    def progress(self, work: str) -> Progress | None:
+        """See ``Facts.progress``."""
+        query = "SELECT hour, reached FROM quality_runs WHERE work = %s"
+        row = self._database.connect().execute(query, (work,)).fetchone()
+        return None if row is None else Progress(*row)
+
+    def advance(self, work: str, progress: Progress) -> None:
+        """See ``Facts.advance``."""
+        self._database.connect().execute(_ADVANCE, (work, *progress))
 
     def official_scores(self, reference_data_id: str, since: Snap, until: Snap) -> list[dict[str, Any]]:
         """See ``Facts.official_scores``."""

@@ -1,0 +1,1 @@
+ALTER TABLE quality_runs DROP COLUMN reached;
