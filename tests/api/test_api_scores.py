@@ -6,7 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from qis.adapters.postgres.scoreboard import PostgresScoreStore, PostgresSequences
+import pytest
+
+from qis.adapters.postgres.followers import Misplaced, PostgresFollower
+from qis.adapters.postgres.scoreboard import FOLLOWER, PostgresScoreStore, PostgresSequences
+from qis.domain.events import Position
 from qis.domain.scoreboard import FOLLOWED
 from qis.domain.snap import Snap
 from qis.domain.windows import Windows
@@ -145,6 +149,14 @@ def test_who_follows_at_the_same_time_waits_a_moment_and_then_leaves_it_to_the_o
     with other.session() as second:
         assert second is not None
         second.keep({}, {}, Windows(), None, datetime.now(UTC), {})
+
+
+def test_a_checkpoint_of_another_server_is_told(world: World, database: FreshDatabase) -> None:
+    world.claim("2026-01-05T13:15:00Z", "1.1", "vendor-a")
+    follower = PostgresFollower(database.another().connect(), FOLLOWER)
+    follower.move(Position(10**9, 5), datetime.now(UTC))
+    with pytest.raises(Misplaced, match="follower scoreboard is at transaction 1000000000"):
+        world.scoreboard.advance(datetime.now(UTC))
 
 
 def test_numbers_that_did_not_come_are_in_the_scores_of_their_source(

@@ -105,7 +105,6 @@ class Relaying:
             while not follower.acquire(LOCK_WAIT):
                 if self._over():
                     return
-            follower.check_place()
             _make_months(connection)
             follower.listen()
             with self.raw.running():

@@ -29,6 +29,10 @@ SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - min(recorded_at)
 """
 
 
+_CHECKPOINT = """
+SELECT tx::text, position, pg_snapshot_xmax(pg_current_snapshot())::text FROM followers WHERE name = %s
+"""
+
 _BEHIND = "SELECT EXISTS (SELECT FROM events WHERE (tx, position) > (%s::xid8, %s))"
 
 
@@ -65,30 +69,23 @@ class PostgresFollower:
         return f"qis follower {self._name}"
 
     def checkpoint(self) -> Position:
-        """See ``FollowerLog.checkpoint``."""
-        if self._position is None:
-            row = self._connection.execute(
-                "SELECT tx, position FROM followers WHERE name = %s", (self._name,)
-            ).fetchone()
-            self._position = START if row is None else Position(int(row[0]), row[1])
-        return self._position
-
-    def check_place(self) -> None:
-        """Whether the checkpoint can be one of this server.
+        """See ``FollowerLog.checkpoint``.
 
         Raises:
             Misplaced: it is beyond all transactions that the server has given a number, so that what is
                 appended from now on would come before it, and never be read.
         """
-        at = self.checkpoint()
-        row = self._connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchone()
-        assert row is not None
-        if at.tx >= int(row[0]):
-            raise Misplaced(
-                f"follower {self._name} is at transaction {at.tx} and this server has only come to {row[0]}: "
-                "the log is on another server, whose transaction numbers were not moved on. "
-                "Nothing may be written before `qis recover` has run"
-            )
+        if self._position is None:
+            row = self._connection.execute(_CHECKPOINT, (self._name,)).fetchone()
+            position = START if row is None else Position(int(row[0]), row[1])
+            if row is not None and position.tx >= int(row[2]):
+                raise Misplaced(
+                    f"follower {self._name} is at transaction {row[0]} and this server has only come to "
+                    f"{row[2]}: the log is on another server, whose transaction numbers were not moved on. "
+                    "Nothing may be written before `qis recover` has run"
+                )
+            self._position = position
+        return self._position
 
     def read(self, after: Position, limit: int, types: Collection[str] = ()) -> Sequence[Event]:
         """See ``FollowerLog.read``."""
