@@ -14,6 +14,7 @@ import pytest
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
 from qis.adapters.postgres.projections import MODELS
+from qis.adapters.postgres.rebuild import check
 from qis.adapters.postgres.recovery import SPARE, Diverged, give_back
 from qis.application.relay import backbone_record
 from qis.domain.events import START, Position
@@ -139,3 +140,38 @@ def test_a_gap_in_the_tail_is_refused(restored: FreshDatabase, owner: psycopg.Co
         first = next(places[0] for places in of_stream.values() if len(places) > 1)
         with pytest.raises(Diverged):
             give_back(connection, records[:first] + records[first + 1 :])
+
+
+def test_what_the_stream_could_not_hold_is_named_and_keeps_nothing_else_back(
+    restored: FreshDatabase, owner: psycopg.Connection
+) -> None:
+    """Of its own stream what follows is lost, too, for it would follow on nothing."""
+    records = backbone(owner)
+    with restored.connect() as connection:
+        known = len(rows_of(connection, "events"))
+        tail = records[known:]
+        too_large = next(r for r in tail if sum(later["stream"] == r["stream"] for later in tail) > 1)
+        place = records.index(too_large)
+        records[place] = {**too_large, "data": None, "left_out": 2_000_000}
+        behind = [r for r in records[place + 1 :] if r["stream"] == too_large["stream"]]
+        done = give_back(connection, records)
+        assert [event.event_id for event in done.lost] == [r["event_id"] for r in (too_large, *behind)]
+        assert "2000000 bytes were too large" in done.lost[0].why
+        assert {event.why for event in done.lost[1:]} == {
+            f"event {too_large['version']} of its stream is lost"
+        }
+        assert done.given_back == len(tail) - len(done.lost)
+        again = give_back(connection, records)
+        assert (again.given_back, again.lost) == (0, done.lost)
+        if all(r["type"] not in MODELS["catalogue"].types for r in (too_large, *behind)):
+            assert all(check(connection, model).equal for model in MODELS)
+
+
+def test_an_event_that_the_log_holds_may_be_too_large_for_the_stream(
+    restored: FreshDatabase, owner: psycopg.Connection
+) -> None:
+    records = backbone(owner)
+    records[3] = {**records[3], "data": None, "left_out": 2_000_000}
+    with restored.connect() as connection:
+        assert not give_back(connection, records).lost
+        assert rows_of(connection, "events") == rows_of(owner, "events")

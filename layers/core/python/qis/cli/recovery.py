@@ -42,6 +42,7 @@ def _recover(
     """Give a restored event store the events back that were committed after its last restorable point.
 
     They are read from the stream of events. Run it before any function writes to the restored store.
+    Status 1 where an event was too large for the stream and is lost: the answer names it.
 
     Example: qis recover --stream qis-prod-events --dsn "host=restored dbname=qis user=qis"
     """
@@ -67,6 +68,7 @@ def _recover(
         "known": done.known,
         "given_back": done.given_back,
         "newest": None if done.newest is None else done.newest.isoformat(),
+        "lost": [event.as_json() for event in done.lost],
     }
 
     def human(out: Console) -> None:
@@ -75,8 +77,14 @@ def _recover(
         line(out, "restored up to       ", str(end))
         line(out, "events given back    ", (str(done.given_back), "bold"), f"  (known: {done.known})")
         line(out, "the log now ends at  ", str(done.newest))
+        if done.lost:
+            line(out, "events lost          ", (str(len(done.lost)), "bold red"), "  see docs/recovery.md")
+            for event in done.lost:
+                line(out, f"  {event.type} {event.event_id} of {event.stream}: {event.why}")
 
     session.emit(document, human)
+    if done.lost:
+        raise typer.Exit(1)
 
 
 def _drill(

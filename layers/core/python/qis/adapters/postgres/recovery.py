@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,21 @@ class Diverged(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """An event that the log does not hold and that cannot be given back."""
+
+    event_id: str
+    type: str
+    stream: str
+    version: int
+    position: str
+    why: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """What became of the backbone's events."""
 
@@ -95,6 +110,8 @@ class Restored:
     given_back: int
     newest: datetime | None
     """When the newest event of the log was recorded, now."""
+    lost: Sequence[Lost] = ()
+    """In the order of the log."""
 
 
 def newest(connection: Connection) -> datetime | None:
@@ -109,33 +126,38 @@ def give_back(connection: Connection, records: Sequence[Record]) -> Restored:
     Repeating it, also after half of it, does no harm. In the end no transaction and no sequence that the lost
     tail may have used is ever given again.
 
+    The backbone holds only the name of an event that was too large for it. Such an event is lost, and so are
+    the later ones of its stream, which do not follow without it; those of other streams are given back.
+
     Args:
         connection: of the schema's owner, in autocommit mode; nobody else writes.
         records: of the backbone, from a moment before the end of the restored log on, in any order; an event
             may come repeatedly.
 
     Raises:
-        Diverged: something else was written in the place of an event, or an event before it is missing, or
-            the backbone could not hold one.
+        Diverged: something else was written in the place of an event, or an event before it is missing.
     """
     ordered = sorted({(r["position"]): _row(r) for r in records}.values(), key=_place)
-    missing = 0
+    given_back = 0
+    lost: list[Lost] = []
+    cut: dict[str, int] = {}
     if ordered:
         last = ordered[-1]
         # Before anything is appended: a follower waits for what bears the number of a transaction to come.
         _skip(connection, Position(last["tx"] + SPARE.tx, last["position"] + SPARE.sequence))
     for start in range(0, len(ordered), CHUNK):
         with connection.transaction():
-            missing += _append(connection, ordered[start : start + CHUNK])
-    if missing:
+            missing = _missing(connection, ordered[start : start + CHUNK])
+            whole = [row for row in missing if not _is_lost(row, cut, lost)]
+            _append(connection, whole)
+            given_back += len(whole)
+    if given_back:
         connection.execute(f"NOTIFY {WAKE_CHANNEL}")
-    return Restored(len(ordered) - missing, missing, newest(connection))
+    return Restored(len(ordered) - given_back - len(lost), given_back, newest(connection), lost)
 
 
 def _row(record: Record) -> dict[str, Any]:
     """An event as a row of the log; numbers of its data stay as they are written."""
-    if "left_out" in record:
-        raise Diverged(f"event {record['event_id']} was too large for the stream, which holds only its name")
     place = Position.parse(record["position"])
     columns = {k: v for k, v in record.items() if k != "reference_data_id"}
     return {**columns, "tx": place.tx, "position": place.sequence}
@@ -150,13 +172,38 @@ def _skip(connection: Connection, beyond: Position) -> None:
     connection.execute(_SKIP_SEQUENCES, (beyond.sequence,))
 
 
-def _append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Append those that are missing; how many they were."""
+def _missing(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that the log does not hold."""
     places = json.dumps([{k: r[k] for k in ("tx", "position", "recorded_at")} for r in rows], default=str)
     present = {(int(tx), position) for tx, position in connection.execute(_PRESENT, (places,))}
-    missing = [r for r in rows if _place(r) not in present]
+    return [r for r in rows if _place(r) not in present]
+
+
+def _is_lost(row: Mapping[str, Any], cut: dict[str, int], lost: list[Lost]) -> bool:
+    """Whether an event cannot be given back, which is noted.
+
+    Args:
+        cut: streams that lack an event, each with its version.
+    """
+    stream, version = row["stream"], row["version"]
+    if stream in cut:
+        why = f"event {cut[stream]} of its stream is lost"
+    elif "left_out" in row:
+        cut[stream] = version
+        why = (
+            f"its {row['left_out']} bytes were too large for the stream of events, which holds only its name"
+        )
+    else:
+        return False
+    position = Position(row["tx"], row["position"]).token
+    lost.append(Lost(row["event_id"], row["type"], stream, version, position, why))
+    return True
+
+
+def _append(connection: Connection, missing: Sequence[Mapping[str, Any]]) -> None:
+    """Append events in their old places, with what follows from them."""
     if not missing:
-        return 0
+        return
     _follows(connection, missing)
     given = json.dumps(missing)
     connection.execute(_APPEND, (given,))
@@ -169,7 +216,6 @@ def _append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     if loads:
         connection.execute(_COUNT, (json.dumps(loads),))
     _project(connection, missing)
-    return len(missing)
 
 
 def _follows(connection: Connection, missing: Sequence[Mapping[str, Any]]) -> None:
