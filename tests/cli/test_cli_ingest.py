@@ -162,6 +162,16 @@ class TestCommand:
         assert "claim 0: value 'x' is no decimal [decimal]" in said
         assert "official" in said
 
+    def test_a_receipt_of_several_pages(self, system: System, run_cli: RunCli) -> None:
+        value = {"reference_data_id": "X", "snap": "s", "status": "official", "value": "1.1", "version": 1}
+        counts = {"receipt": "r-2", "status": "stored", "accepted": 2, "rejected": 0, "duplicates": 0}
+        for place, (where, more) in enumerate((("r-2", "/api/v1/receipts/r-2b"), ("r-2b", None))):
+            page = counts | {"claims": [{"index": place, "outcome": "accepted"}], "values": [value]}
+            system.on("GET", f"/api/v1/receipts/{where}", page | {"next": more})
+        found = run_cli("receipts", "r-2", "--json").document
+        assert [c["index"] for c in found["claims"]] == [0, 1]
+        assert found["values"] == [value], "both claims are about it"
+
 
 class Stream:
     """Takes records as told: for each call, the indexes that it refuses."""

@@ -15,11 +15,14 @@ from urllib.parse import unquote
 
 from qis.api.contract import Operation
 from qis.application.access import Principal
+from qis.application.answers import MAX_PAYLOAD, escaped_bytes
 from qis.domain.errors import InvalidInput, QisError, Violation, refuse, shown
 
 JSON, CSV, PROBLEM = "application/json", "text/csv", "application/problem+json"
 MAX_BODY = 10 * 1024 * 1024
 MAX_DEPTH = 16
+_BESIDE_BODY = 2_000
+"""Bytes of what every answer has around its body, at most."""
 
 _CORRELATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,127}", re.ASCII)
 _LOST_PLUS = re.compile(r"T[0-9:.]+ [0-9]{2}:?[0-9]{2}$", re.ASCII)
@@ -37,6 +40,12 @@ class TooLarge(QisError):
     """The body is larger than ``MAX_BODY``."""
 
     slug = "too-large"
+
+
+class AnswerTooLarge(QisError):
+    """The answer is larger than a function may give."""
+
+    slug = "answer-too-large"
 
 
 class UnsupportedMediaType(QisError):
@@ -309,6 +318,21 @@ def unchanged(request: Request, etag: str) -> bool:
     if given is None:
         return False
     return given.strip() == "*" or etag in (t.strip().removeprefix("W/") for t in given.split(","))
+
+
+def within_payload(response: Response) -> Response:
+    """The response, which a function may give.
+
+    Raises:
+        AnswerTooLarge: it may not; Lambda would answer with an error that says nothing.
+    """
+    beside = sum(len(k) + len(v) for k, v in response.headers.items()) + _BESIDE_BODY
+    if 2 * len(response.body) + beside <= MAX_PAYLOAD:
+        return response
+    size = escaped_bytes(response.body) + beside
+    if size > MAX_PAYLOAD:
+        raise AnswerTooLarge(f"the answer has {size} bytes, more than {MAX_PAYLOAD}; ask for less at a time")
+    return response
 
 
 def proxy_answer(response: Response, correlation_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from qis.api import parameters
 from qis.api.http import JSON, Request, Response, encode_json, etag_of, json_body
 from qis.api.router import Handler
+from qis.application.answers import MAX_ANSWER, fitting
 from qis.application.issues import IssueReads
 from qis.application.reading import NextPage
 from qis.domain.errors import NotFound, refuse
@@ -34,11 +35,13 @@ class IssueReadOperations:
             raise refuse("status", status, "choice", f"is not one of {', '.join(_STATUSES)}")
         after = parameters.after_exception(page.after)
         found = self._reads.issues(_STATUSES[status], after, page.limit + 1)
+        items = [e.as_json() for e in found[: page.limit]]
+        items = items[: fitting(items, MAX_ANSWER)]
         more = None
-        if len(found) > page.limit:
-            last = found[page.limit - 1]
+        if len(found) > len(items):
+            last = found[len(items) - 1]
             more = NextPage((last.state["opened_at"], str(last.issue)))
-        return _page(request, page, [e.as_json() for e in found[: page.limit]], more)
+        return _page(request, page, items, more)
 
     def _one(self, request: Request) -> Response:
         issue = _issue(request)
@@ -55,8 +58,10 @@ class IssueReadOperations:
         found = self._reads.items(issue, place, page.limit + 1)
         if not found and place is None:
             raise NotFound(f"there is no issue {issue}", "unknown-issue")
-        more = NextPage((str(found[page.limit - 1].item),)) if len(found) > page.limit else None
-        return _page(request, page, [i.as_json() for i in found[: page.limit]], more)
+        items = [i.as_json() for i in found[: page.limit]]
+        items = items[: fitting(items, MAX_ANSWER)]
+        more = NextPage((str(found[len(items) - 1].item),)) if len(found) > len(items) else None
+        return _page(request, page, items, more)
 
 
 class Desk(Protocol):

@@ -39,13 +39,13 @@ class Paging:
     limit: int
 
 
-def paging(request: Request) -> Paging:
-    """The page that is asked for.
+def paging(request: Request, usual: int = DEFAULT_LIMIT) -> Paging:
+    """The page that is asked for, of ``usual`` items at most where no limit is.
 
     Raises:
         InvalidInput: rules ``count``, ``cursor``, ``cursor-alone``.
     """
-    limit = _limit(request.query.get("limit"))
+    limit = _limit(request.query.get("limit"), usual)
     cursor = request.query.get("cursor")
     if cursor is None:
         return Paging(request.query, (), limit)
@@ -93,9 +93,9 @@ def _read_cursor(cursor: str, request: Request) -> tuple[dict[str, str], tuple[s
     return given, tuple(after)
 
 
-def _limit(text: str | None) -> int:
+def _limit(text: str | None, usual: int) -> int:
     if text is None:
-        return DEFAULT_LIMIT
+        return usual
     if not (text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= MAX_LIMIT):
         raise refuse("limit", text, "count", f"is not a whole number from 1 to {MAX_LIMIT}")
     return int(text)
@@ -210,6 +210,20 @@ def uuid(text: str, field: str) -> UUID:
 def after_name(after: tuple[str | int, ...]) -> str:
     """Place in a list by name; the empty name before all."""
     return str(_one(after)) if after else ""
+
+
+def after_count(after: tuple[str | int, ...]) -> int:
+    """How many items the pages before have.
+
+    Raises:
+        InvalidInput: rule ``cursor``.
+    """
+    if not after:
+        return 0
+    count = _one(after)
+    if not isinstance(count, int) or count < 0:
+        raise refuse("cursor", "", "cursor", "is not a cursor of this request")
+    return count
 
 
 def after_event(after: tuple[str | int, ...]) -> tuple[str, int]:

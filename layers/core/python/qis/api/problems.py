@@ -13,6 +13,7 @@ PREFIX = "urn:qis:problem:"
 
 STATUS: dict[str, tuple[int, str]] = {
     "invalid-input": (400, "The request breaks a rule"),
+    "answer-too-large": (400, "The answer is larger than one answer may be"),
     "unauthenticated": (401, "A valid bearer token is needed"),
     "forbidden": (403, "The token does not allow this"),
     "four-eyes": (403, "A second person has to decide"),

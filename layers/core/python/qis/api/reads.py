@@ -114,7 +114,10 @@ class ReadOperations:
         return _page(request, page, found)
 
     def _receipt(self, request: Request) -> Response:
-        return _json(self._queries.receipt(parameters.uuid(request.variables["receipt"], "receipt")))
+        page = parameters.paging(request, parameters.MAX_LIMIT)
+        receipt = parameters.uuid(request.variables["receipt"], "receipt")
+        found = self._queries.receipt(receipt, parameters.after_count(page.after), page.limit)
+        return _page(request, page, found)
 
     def _load(self, request: Request) -> Response:
         page = parameters.paging(request)

@@ -68,7 +68,7 @@ class Router:
         try:
             headers = http.headers_of(event)
             correlation_id = http.correlation_of(headers) or correlation_id
-            response = self._run(event, headers, correlation_id)
+            response = http.within_payload(self._run(event, headers, correlation_id))
         except Exception as raised:  # noqa: BLE001 - the edge: every error becomes an answer
             error = self._refusal_of(raised)
             if not is_expected(error):

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
+from qis.application.answers import MAX_ANSWER, newest_fitting
 from qis.domain import events as ev
 from qis.domain.kinds.record import short, value_json, value_text
 from qis.domain.reconciliation import chain_of
@@ -16,6 +17,10 @@ from qis.domain.snap import Snap
 from qis.domain.value_history import OpenIssue, ValueHistory
 
 _OFFICIAL = (ev.DATA_PUBLISHED, ev.DATA_RESTATED)
+MOST_BYTES = MAX_ANSWER // 4
+"""What each list of an answer may weigh; the oldest of it are left out first, and the audit trail has all."""
+MOST_TOLD = 100
+"""Claims, versions and exceptions that are told in words."""
 _CLOSED = {
     ev.QUALITY_ISSUE_RESOLVED: "resolved",
     ev.QUALITY_APPROVED: "approved",
@@ -80,6 +85,8 @@ def explain(series: Series, snap: Snap, events: Sequence[ev.Event]) -> dict[str,
     decision = _decision(own)
     versions = [_version(e) for e in own if e.type in _OFFICIAL]
     exceptions = _exceptions(events)
+    lists = {"claims": claims, "versions": versions, "exceptions": exceptions}
+    newest = {name: newest_fitting(items, MOST_BYTES) for name, items in lists.items()}
     if state.official is not None:
         status = "official"
     else:
@@ -90,11 +97,18 @@ def explain(series: Series, snap: Snap, events: Sequence[ev.Event]) -> dict[str,
         "status": status,
         "value": None if state.official is None else value_json(state.official.value),
         "explanation": " ".join(_sentences(series, snap, state, claims, decision, versions, exceptions)),
-        "claims": claims,
+        "claims": newest["claims"],
         "decision": decision,
-        "versions": versions,
-        "exceptions": exceptions,
+        "versions": newest["versions"],
+        "exceptions": newest["exceptions"],
+        **omitted({name: len(items) - len(newest[name]) for name, items in lists.items()}),
     }
+
+
+def omitted(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """The part of an answer that says what it leaves out; nothing where it has all."""
+    left_out = {name: count for name, count in counts.items() if count}
+    return {"omitted": left_out} if left_out else {}
 
 
 def _claims(events: Iterable[ev.Event]) -> list[dict[str, Any]]:
@@ -215,10 +229,10 @@ def _sentences(
         said += [_check_sentence(c) for c in decision["checks"]]
         if decision["weights"]:
             said.append(_weights_sentence(decision["weights"]))
-    said += [_restated_sentence(a, b) for a, b in pairwise(versions)]
+    said += [_restated_sentence(a, b) for a, b in pairwise(versions[-MOST_TOLD:])]
     if state.pinned is not None:
         said.append("A person set this value, so later claims are recorded and do not replace it.")
-    said += [_exception_sentence(e) for e in exceptions]
+    said += [_exception_sentence(e) for e in exceptions[-MOST_TOLD:]]
     return said
 
 
@@ -247,10 +261,11 @@ def _claims_sentence(claims: Sequence[Mapping[str, Any]]) -> str:
     told = [
         f"{c['source']} said {short(c['value'])}"
         f" ({_when(c)}{c['outcome']}{': ' + c['detail'] if c['detail'] and c['outcome'] != 'used' else ''})"
-        for c in claims
+        for c in claims[-MOST_TOLD:]
     ]
-    count = "One claim was made" if len(told) == 1 else f"{len(told)} claims were made"
-    return f"{count}: {'; '.join(told)}."
+    count = "One claim was made" if len(claims) == 1 else f"{len(claims)} claims were made"
+    which = "" if len(claims) <= MOST_TOLD else f", the last {MOST_TOLD} of them"
+    return f"{count}{which}: {'; '.join(told)}."
 
 
 def _when(claim: Mapping[str, Any]) -> str:
@@ -315,6 +330,9 @@ class _Graph:
 def lineage(reference_data_id: str, snap: Snap, events: Sequence[ev.Event]) -> dict[str, Any]:
     """Raw payloads, claims, decisions, exceptions and official versions, with what led to what."""
     graph = _Graph()
+    bodies = newest_fitting([e.data for e in events], MOST_BYTES)
+    left_out = len(events) - len(bodies)
+    events = events[left_out:]
     decision = approval = version = ""
     for event in events:
         data, own = event.data, f"event:{event.event_id}"
@@ -345,6 +363,7 @@ def lineage(reference_data_id: str, snap: Snap, events: Sequence[ev.Event]) -> d
         "snap": snap.text,
         "nodes": list(graph.nodes.values()),
         "edges": graph.edges,
+        **omitted({"events": left_out}),
     }
 
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from qis.application.answers import MAX_ANSWER, weight
 from qis.application.ports import (
     Admission,
     Admissions,
@@ -40,6 +41,8 @@ from qis.domain.snap import parse_snap
 MAX_BYTES = 65_536
 """Largest claim record; a claim is a few hundred bytes."""
 MAX_REST_CLAIMS = 10_000
+_CLAIM_BYTES = 350
+"""Bytes in an answer for one claim without its violations, at most."""
 
 
 class Delivery(NamedTuple):
@@ -167,7 +170,7 @@ class Ingest:
                 if known is not None:
                     if known[0] != digest:
                         raise Conflict("the idempotency key was used for another request")
-                    return known[1]
+                    return _answered(known[1])
             receipt = self._new_id()
             batch = [Delivery(f"{receipt}:{i}", str(receipt), p) for i, p in enumerate(payloads)]
             taken = self._take(admission, batch, actor)
@@ -178,10 +181,10 @@ class Ingest:
                 "accepted": len(taken.valid) - len(taken.known),
                 "duplicates": len(taken.known) + len(taken.settled),
                 "rejected": len(taken.rejected),
-                "claims": _claim_answers(taken),
+                "claims": _within_answer(_claim_answers(taken), MAX_ANSWER),
             }
             admission.keep_receipt(receipt, actor, idempotency_key, digest, answer)
-        return answer
+        return _answered(answer)
 
     def _take(self, admission: Admission, batch: Sequence[Delivery], actor: str | None) -> _Taken:
         payloads = [d.payload for d in batch]
@@ -308,7 +311,10 @@ def _claim_answers(taken: _Taken) -> list[dict[str, Any]]:
     for place, stands in taken.settled.items():
         answers[place] = _claim_answer("duplicate", stands.claim_id, stands.stream)
     for place, rejection in taken.rejected.items():
-        answers[place] = {"outcome": "rejected", "claim_id": None, "violations": rejection.violations}
+        answers[place] = _claim_answer("rejected", None, None) | {
+            "violations": list(rejection.violations),
+            "record_id": rejection.record_id,
+        }
     return [{"index": place, **answers[place]} for place in range(len(answers))]
 
 
@@ -317,3 +323,26 @@ def _claim_answer(outcome: str, claim_id: str | None, stream: str | None) -> dic
     if stream is not None:
         answer["reference_data_id"], answer["snap"] = value_stream_subject(stream)
     return answer
+
+
+def _within_answer(claims: list[dict[str, Any]], budget: int) -> list[dict[str, Any]]:
+    """The answers to all claims, the violations only of those first ones for which there is room.
+
+    A claim without its violations says how many are left out, and keeps the record by which they are found.
+    """
+    budget -= _CLAIM_BYTES * len(claims)
+    for claim in claims:
+        if claim["violations"]:
+            budget -= weight(claim["violations"])
+        if claim["violations"] and budget < 0:
+            claim["violations_omitted"] = len(claim["violations"])
+            claim["violations"] = []
+        else:
+            claim.pop("record_id", None)
+    return claims
+
+
+def _answered(kept: dict[str, Any]) -> dict[str, Any]:
+    """The answer that is kept with a receipt as its submitter gets it."""
+    claims = [{k: v for k, v in c.items() if k != "record_id"} for c in kept["claims"]]
+    return {**kept, "claims": claims}

@@ -6,14 +6,14 @@ the request nor ``asOf``. An answer that is ``pinned`` can never change.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from qis.application import explanation
+from qis.application.answers import MAX_ANSWER, fitting, newest_fitting, weight
 from qis.application.reading import (
     LATEST,
     Answer,
@@ -172,7 +172,9 @@ class Queries:
             found = self._reads.events([ev.value_stream(reference_data_id, snap.text)], LATEST)
             claims = explanation.claims_by_source(found)
         names = [*precedence, *sorted(set(claims) - set(precedence))]
-        items = []
+        items: list[dict[str, Any]] = []
+        left_out: dict[str, int] = {}
+        budget = MAX_PAGE_BYTES // max(len(names), 1)
         for name in names:
             entry = self._reads.entry("source", name)
             known = {} if entry is None else entry.definition
@@ -183,9 +185,10 @@ class Queries:
                     "kind": known.get("kind"),
                     "active": known.get("active"),
                     "rank": precedence.index(name) + 1 if name in precedence else None,
-                    "claims": claims.get(name, []),
+                    "claims": (newest := newest_fitting(claims.get(name, []), budget)),
                 }
             )
+            left_out[name] = len(claims.get(name, [])) - len(newest)
         return Answer(
             {
                 "reference_data_id": reference_data_id,
@@ -193,6 +196,7 @@ class Queries:
                 "rules": series.rules,
                 "rules_version": 0 if rules is None else rules.version,
                 "sources": items,
+                **explanation.omitted(left_out),
             }
         )
 
@@ -241,9 +245,9 @@ class Queries:
         snap = None if snap_text is None else parse_snap(snap_text, semantics.snap_time)
         pinned = self._pin(at)
         found = self._reads.audit(reference_data_id, snap, pinned, after, limit + 1)
-        page = found[:limit]
-        more = NextPage((page[-1].stream, page[-1].version), pinned) if len(found) > limit else None
-        items = [explanation.event_body(e) for e in page]
+        items = _page([explanation.event_body(e) for e in found[:limit]])
+        last = found[len(items) - 1] if items else None
+        more = NextPage((last.stream, last.version), pinned) if last and len(found) > len(items) else None
         return Answer(
             {"reference_data_id": reference_data_id, "items": items},
             pinned.basis,
@@ -256,8 +260,9 @@ class Queries:
     def entries(self, kind: str, after: str, limit: int) -> Answer:
         """Registered series, sources or rule sets in order of name."""
         found = self._reads.entries(kind, after, limit + 1)
-        more = NextPage((found[limit - 1].name,)) if len(found) > limit else None
-        return Answer({"items": [e.as_json() for e in found[:limit]]}, next=more)
+        items = _page([e.as_json() for e in found[:limit]])
+        more = NextPage((found[len(items) - 1].name,)) if len(found) > len(items) else None
+        return Answer({"items": items}, next=more)
 
     def entry(self, kind: str, name: str) -> Answer:
         """One of them.
@@ -273,11 +278,12 @@ class Queries:
     def exceptions(self, status: str, after: tuple[datetime, UUID] | None, limit: int) -> Answer:
         """The exception queue, oldest first."""
         found = self._reads.exceptions(status, after, limit + 1)
+        items = _page([e.as_json() for e in found[:limit]])
         more = None
-        if len(found) > limit:
-            last = found[limit - 1]
+        if len(found) > len(items):
+            last = found[len(items) - 1]
             more = NextPage((last.opened_at.isoformat(), str(last.item)))
-        return Answer({"items": [e.as_json() for e in found[:limit]]}, next=more)
+        return Answer({"items": items}, next=more)
 
     def exception(self, item: UUID) -> Answer:
         """One exception.
@@ -290,8 +296,11 @@ class Queries:
             raise NotFound(f"there is no exception {item}", "unknown-exception")
         return Answer(found.as_json())
 
-    def receipt(self, receipt: UUID) -> Answer:
-        """The answer to a submission, and the state now of each value it is about.
+    def receipt(self, receipt: UUID, after: int, limit: int) -> Answer:
+        """The answer to a submission, and the state now of each value it is about, a page at a time.
+
+        Args:
+            after: how many claims the pages before have.
 
         Raises:
             NotFound: there is no such receipt.
@@ -300,14 +309,48 @@ class Queries:
         if found is None:
             raise NotFound(f"there is no receipt {receipt}", "unknown-receipt")
         answer, created_at = found
+        page: list[dict[str, Any]] = []
+        values: dict[tuple[str, str], dict[str, Any]] = {}
+        rest = answer["claims"][after : after + limit]
+        budget = MAX_PAGE_BYTES
+        while rest and budget > 0:
+            group, rest = rest[:_RECEIPT_GROUP], rest[_RECEIPT_GROUP:]
+            states = self._states(group)
+            for claim in self._with_violations(group):
+                key = (claim.get("reference_data_id", ""), claim.get("snap", ""))
+                state = None if key in values else states.get(key)
+                budget -= weight(claim) + (weight(state) if state else 0)
+                if budget < 0 and page:
+                    break
+                page.append(claim)
+                if state:
+                    values[key] = state
+        end = after + len(page)
+        body = {**answer, "created_at": explanation.moment_text(created_at), "claims": page}
+        body["values"] = [values[key] for key in sorted(values)]
+        return Answer(body, next=NextPage((end,)) if end < len(answer["claims"]) else None)
+
+    def _states(self, claims: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+        """State now of the values that claims of a receipt are about, by series and snap."""
         keys = {
-            (c["reference_data_id"], c["snap"])
-            for c in answer["claims"]
-            if c["outcome"] != "rejected" and "snap" in c
+            (c["reference_data_id"], c["snap"]) for c in claims if c["outcome"] != "rejected" and "snap" in c
         }
         wanted = [(id_, parse_snap(snap, None)) for id_, snap in sorted(keys)]
-        values = [_state_body(s) for s in self._reads.states(wanted)] if wanted else []
-        return Answer({**answer, "created_at": explanation.moment_text(created_at), "values": values})
+        states = map(_state_body, self._reads.states(wanted)) if wanted else ()
+        return {(s["reference_data_id"], s["snap"]): s for s in states}
+
+    def _with_violations(self, claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Claims of a receipt with the violations that its answer had no room for."""
+        records = [c["record_id"] for c in claims if "record_id" in c]
+        violations = self._reads.violations(records) if records else {}
+        filled = []
+        for claim in claims:
+            body = dict(claim)
+            if (record := body.pop("record_id", "")) in violations:
+                del body["violations_omitted"]
+                body["violations"] = list(violations[record])
+            filled.append(body)
+        return filled
 
     def load(self, load: str, after: str, limit: int) -> Answer:
         """Accounting of a load.
@@ -319,8 +362,7 @@ class Queries:
         if found is None:
             raise NotFound(f"nothing was ingested as load {load}", "unknown-load")
         outcomes = self._reads.outcomes(load, after, limit + 1)
-        more = NextPage((outcomes[limit - 1].record_id,)) if len(outcomes) > limit else None
-        items = [
+        bodies = [
             {
                 "record_id": o.record_id,
                 "outcome": o.outcome,
@@ -330,6 +372,8 @@ class Queries:
             }
             for o in outcomes[:limit]
         ]
+        items = _page(bodies)
+        more = NextPage((outcomes[len(items) - 1].record_id,)) if len(outcomes) > len(items) else None
         body = {
             "load": found.load,
             "accepted": found.accepted,
@@ -426,9 +470,16 @@ def official_body(row: OfficialRow, meaning: Meaning) -> dict[str, Any]:
 
 
 SCORES = ("accuracy", "completeness", "timeliness", "consistency", "composite")
-MAX_PAGE_BYTES = 4_000_000
-"""A function may answer with 6 MB; a page that would come near it ends early and says that there is more."""
-_ROW_BYTES = 600
+MAX_PAGE_BYTES = MAX_ANSWER
+"""A page that would weigh more ends early and says that there is more."""
+_RECEIPT_GROUP = 500
+"""Claims of a receipt that are looked up together."""
+_ROW_BYTES = 700
+
+
+def _page(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first items, as many as fit into one answer."""
+    return items[: fitting(items, MAX_PAGE_BYTES)]
 
 
 def _within_bytes(rows: list[OfficialRow]) -> list[OfficialRow]:
@@ -437,8 +488,8 @@ def _within_bytes(rows: list[OfficialRow]) -> list[OfficialRow]:
         size += (
             _ROW_BYTES
             + _record_bytes(row.value)
-            + 40 * len(row.details["sources"])
-            + len(row.details.get("reason", ""))
+            + sum(map(len, row.details["sources"]), 8 * len(row.details["sources"]))
+            + 7 * len(row.details.get("reason", ""))  # each of its characters may be escaped twice
         )
         if size > MAX_PAGE_BYTES and index > 0:
             return rows[:index]
@@ -447,7 +498,7 @@ def _within_bytes(rows: list[OfficialRow]) -> list[OfficialRow]:
 
 def _record_bytes(value: Value) -> int:
     """A bound of the bytes of a record in an answer; a number is within those of every row."""
-    return 0 if isinstance(value, Decimal) else len(json.dumps(value.document))
+    return 0 if isinstance(value, Decimal) else weight(value.document)
 
 
 def _nothing_known(reference_data_id: str, snap: Snap, at: Knowledge) -> NoOfficialValue:

@@ -215,7 +215,13 @@ def _receipts(
 
     Example: qis receipts 0f3e2a1c-…
     """
-    found = session.api.get(path("/api/v1/receipts/{}", receipt))
+    pages = list(session.api.pages(path("/api/v1/receipts/{}", receipt)))
+    states = {(v["reference_data_id"], v["snap"]): v for page in pages for v in page["values"]}
+    found = pages[0] | {
+        "claims": [claim for page in pages for claim in page["claims"]],
+        "values": list(states.values()),
+        "next": None,
+    }
 
     def human(out: Console) -> None:
         from qis.cli import render

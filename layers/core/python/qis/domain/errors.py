@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _SHOWN = 80
+_FIELD = 200
+_MESSAGE = 400
+MOST_VIOLATIONS = 20
+"""Violations that one refusal names: enough to see what is wrong, and a bound on what is stored."""
 
 
 def shown(value: object) -> str:
@@ -23,6 +27,12 @@ class Violation:
     rule: str
     message: str
 
+    def __post_init__(self) -> None:
+        for name, longest in (("field", _FIELD), ("value", _FIELD), ("message", _MESSAGE)):
+            text: str = getattr(self, name)
+            if len(text) > longest:
+                object.__setattr__(self, name, text[: longest - 1] + "…")
+
     def as_json(self) -> dict[str, str]:
         return {"field": self.field, "value": self.value, "rule": self.rule, "message": self.message}
 
@@ -34,11 +44,18 @@ class QisError(Exception):
 
 
 class InvalidInput(QisError):
-    """The input breaks one or more rules; nothing was changed."""
+    """The input breaks one or more rules; nothing was changed.
+
+    Of more than ``MOST_VIOLATIONS`` the last one named says how many there are.
+    """
 
     slug = "invalid-input"
 
     def __init__(self, *violations: Violation) -> None:
+        if len(violations) > MOST_VIOLATIONS:
+            count = len(violations) - MOST_VIOLATIONS + 1
+            more = Violation("", f"({count})", "more", f"{count} more rules are broken")
+            violations = (*violations[: MOST_VIOLATIONS - 1], more)
         super().__init__("; ".join(f"{v.field}: {v.message} [{v.rule}]" for v in violations))
         self.violations = violations
 

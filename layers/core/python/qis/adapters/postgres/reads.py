@@ -278,6 +278,15 @@ class PostgresReads:
         )
         return (rows[0][0], rows[0][1]) if rows else None
 
+    def violations(self, records: Sequence[str]) -> dict[str, Sequence[Mapping[str, str]]]:
+        """See ``Reads.violations``."""
+        rows = self._all(
+            "SELECT record_id, violations FROM ingest_outcomes WHERE outcome = 'rejected'"
+            " AND record_id IN (SELECT json_array_elements_text(%(records)s::json))",
+            {"records": json.dumps(list(records))},
+        )
+        return dict(rows)
+
     def states(self, keys: Sequence[tuple[str, Snap]]) -> list[ValueState]:
         """See ``Reads.states``."""
         found = []
