@@ -17,6 +17,7 @@ from cdk.constructs.network import ISOLATED, PRIVATE, Network
 from cdk.constructs.storage import Lake
 from cdk.environments.stores import Database as DatabaseSettings
 from cdk.environments.stores import DatabaseSize
+from qis.adapters.postgres.connection import SESSION_SETTINGS
 
 NAME = "qis"
 FUNCTION_USER = "qis_app"
@@ -24,12 +25,15 @@ MIGRATE_USER = "qis_migrate"
 
 
 def roles_sql(database: str = NAME) -> str:
-    """Make the two roles that sign in with IAM tokens. Safe to run again.
+    """Make the two roles that sign in with IAM tokens, and set up their sessions. Safe to run again.
 
     Only the administrator, whose password RDS keeps and rotates, can do this; everything else is a
     migration.
     """
-    # The names are the constants above, nothing from outside.
+    # The names and settings are constants of the code, nothing from outside.
+    settings = "\n".join(
+        f"  ALTER ROLE {FUNCTION_USER} SET {name} TO '{value}';" for name, value in SESSION_SETTINGS.items()
+    )
     return f"""
 DO $$
 BEGIN
@@ -44,6 +48,7 @@ BEGIN
   GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {MIGRATE_USER};
   GRANT USAGE, CREATE ON SCHEMA public TO {MIGRATE_USER};
   GRANT CONNECT ON DATABASE {database} TO {FUNCTION_USER};
+{settings}
 END
 $$
 """.strip()  # noqa: S608

@@ -20,6 +20,26 @@ if TYPE_CHECKING:
 RDS_CA_BUNDLE = "/opt/python/qis/adapters/postgres/rds-global-bundle.pem"
 
 
+SESSION_SETTINGS = {
+    "statement_timeout": "20s",
+    "idle_in_transaction_session_timeout": "20s",
+    "TimeZone": "UTC",
+    # A machine that is gone says no goodbye: nobody waits for it, and for its locks, for long.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    # A kept plan does not see tables grow a thousandfold; planning costs far less than a bad one.
+    "plan_cache_mode": "force_custom_plan",
+}
+"""Settings of every session of the functions' role, set on the role itself.
+
+RDS Proxy refuses a connection that brings them as options ("currently doesn't support command-line options").
+It pins a session that sets them, so that each instance of a function holds a connection of the server:
+https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/rds-proxy-pinning.html
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where the database is and how to be let in."""
@@ -187,16 +207,13 @@ class Database:
             application_name=self._application,
             connect_timeout=5,
             autocommit=True,
-            # A machine that is gone says no goodbye: neither side waits for it, and for its locks, for long.
+            # As the server does by the settings of its sessions.
             keepalives_idle=5,
             keepalives_interval=2,
             keepalives_count=3,
             tcp_user_timeout=10_000,
-            options="-c statement_timeout=20s -c idle_in_transaction_session_timeout=20s -c timezone=UTC"
-            " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
-            " -c tcp_user_timeout=10000"
-            # A kept plan does not see tables grow a thousandfold; planning costs far less than a bad one.
-            " -c plan_cache_mode=force_custom_plan",
+            # A named prepared statement stays with its session, which a proxy would have to pin.
+            prepare_threshold=None,
             **tls,
         )
         # Reading events and values is reading JSON, for the most part.

@@ -135,7 +135,7 @@ class PostgresScoreStore:
         with self._database.transaction() as connection:
             try:
                 with connection.transaction():
-                    connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{PATIENCE_MS}ms",))
+                    connection.execute(f"SET LOCAL lock_timeout = '{PATIENCE_MS}ms'")
                     connection.execute(
                         "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"qis {FOLLOWER}",)
                     )

@@ -1,0 +1,2 @@
+-- The settings stay: they are of the role, which other databases of the server share, and do no harm.
+SELECT;
