@@ -175,6 +175,8 @@ def test_every_page_ends_at_its_bytes_and_goes_on(
     event = reading(resource, name) if name else reading(resource)
     whole = [i for p in pages(world, event) for i in p["items"]]
     assert len(whole) > 1
+    monkeypatch.setattr(queries, "_AUDIT_RUN", 2)
+    assert [i for p in pages(world, event) for i in p["items"]] == whole
     monkeypatch.setattr(queries, "MAX_PAGE_BYTES", 1)
     monkeypatch.setattr(issues, "MAX_ANSWER", 1)
     parts = list(pages(world, event))

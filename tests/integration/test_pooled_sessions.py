@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from qis.adapters.postgres import connection
 from qis.adapters.postgres.connection import SESSION_SETTINGS, Database, Target
 from qis.adapters.postgres.push import PostgresConnections
 from qis.application.relay import backbone_record
@@ -72,7 +73,8 @@ def test_what_pins(text: str, name: str, expected: bool) -> None:
 
 
 @pytest.fixture
-def pool(database: FreshDatabase) -> Iterator[Pool]:
+def pool(database: FreshDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+    monkeypatch.setattr(connection, "PROXY", "127.0.0.1")
     made = Pool(database.server.port)
     yield made
     made.close()
@@ -166,6 +168,18 @@ def test_the_functions_behind_the_proxy_work_on_any_session_and_pin_none(
     assert not pinning
 
 
+@pytest.mark.parametrize(
+    ("host", "shared"),
+    [
+        ("qis-prod-store.proxy-c0ffee.eu-central-1.rds.amazonaws.com", True),
+        ("qis-prod-store.cluster-c0ffee.eu-central-1.rds.amazonaws.com", False),
+        ("qis-prod-store.cluster-ro-c0ffee.eu-central-1.rds.amazonaws.com", False),
+    ],
+)
+def test_a_proxy_is_known_by_its_endpoint(host: str, shared: bool) -> None:
+    assert Target(host, 5432, "qis", "qis_app", "iam").shared == shared
+
+
 def test_what_rests_on_a_session_is_seen(pool: Pool, pooled: Database) -> None:
     """The push channel holds locks of its session, which is why it goes to the server itself."""
     at = datetime(2026, 1, 5, tzinfo=UTC)
@@ -186,13 +200,13 @@ def test_the_proxy_refuses_connections_that_bring_options(database: FreshDatabas
 
 
 def test_every_session_of_the_functions_role_has_its_settings(pooled: Database) -> None:
-    connection = pooled.connect()
+    session = pooled.connect()
     shown = {}
     for name in SESSION_SETTINGS:
-        row = connection.execute("SELECT setting, unit FROM pg_settings WHERE name = %s", (name,)).fetchone()
+        row = session.execute("SELECT setting, unit FROM pg_settings WHERE name = %s", (name,)).fetchone()
         assert row is not None
         shown[name] = row
     assert shown["statement_timeout"] == ("20000", "ms")
     assert shown["idle_in_transaction_session_timeout"] == ("20000", "ms")
-    rows = connection.execute("SELECT unnest(rolconfig) FROM pg_roles WHERE rolname = current_user")
+    rows = session.execute("SELECT unnest(rolconfig) FROM pg_roles WHERE rolname = current_user")
     assert {r[0] for r in rows} == {f"{name}={value}" for name, value in SESSION_SETTINGS.items()}

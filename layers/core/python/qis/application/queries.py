@@ -244,15 +244,30 @@ class Queries:
         semantics = self._meaning(reference_data_id).semantics
         snap = None if snap_text is None else parse_snap(snap_text, semantics.snap_time)
         pinned = self._pin(at)
-        found = self._reads.audit(reference_data_id, snap, pinned, after, limit + 1)
-        items = _page([explanation.event_body(e) for e in found[:limit]])
-        last = found[len(items) - 1] if items else None
-        more = NextPage((last.stream, last.version), pinned) if last and len(found) > len(items) else None
+        items: list[dict[str, Any]] = []
+        budget, more = MAX_PAGE_BYTES, True
+        # In runs, so that a page of large events is not read whole to be cut.
+        while more and len(items) < limit:
+            run = min(_AUDIT_RUN, limit - len(items))
+            found = self._reads.audit(reference_data_id, snap, pinned, after, run + 1)
+            bodies = [explanation.event_body(e) for e in found[:run]]
+            fits = 0
+            for body in bodies:
+                budget -= weight(body)
+                if budget < 0 and items:
+                    break
+                items.append(body)
+                fits += 1
+            if fits:
+                after = found[fits - 1].stream, found[fits - 1].version
+            more = fits < len(found)
+            if fits < len(bodies):
+                break
         return Answer(
             {"reference_data_id": reference_data_id, "items": items},
             pinned.basis,
             pinned=at != LATEST,
-            next=more,
+            next=NextPage(after, pinned) if more else None,
         )
 
     # catalogue, exceptions, ingestion ------------------------------------------------------------
@@ -474,6 +489,8 @@ MAX_PAGE_BYTES = MAX_ANSWER
 """A page that would weigh more ends early and says that there is more."""
 _RECEIPT_GROUP = 500
 """Claims of a receipt that are looked up together."""
+_AUDIT_RUN = 250
+"""Events of a page that are read together."""
 _ROW_BYTES = 700
 
 
