@@ -19,7 +19,7 @@ from qis.adapters.aws.clients import client
 from qis.adapters.aws.services import KinesisBackbone, S3RawStore
 from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.raw_moving import RawMoving
-from qis.adapters.relaying import AGAIN_AFTER, Relaying, Report
+from qis.adapters.relaying import AGAIN_AFTER, TOLD_AFTER, Relaying, Report
 from qis.settings import RelayEnvironment
 from services.health import serving
 
@@ -61,14 +61,15 @@ def main(env: Mapping[str, str], stop: Event, *, address: str = ADDRESS, port: i
             seconds_left=left,
             report=_report,
             interrupted=interrupted,
+            end_after=settings.end_transactions_after,
         ).run()
 
 
 def _report(report: Report) -> None:
-    logger.info(
-        "the log",
-        extra=asdict(report),
-    )
+    logger.info("the log", extra=asdict(report))
+    if report.holder is not None and report.holder.seconds >= TOLD_AFTER:
+        extra = {"who": report.holder.text, "ending": report.ending}
+        logger.warning("a transaction holds followers up", extra=extra)
 
 
 if __name__ == "__main__":

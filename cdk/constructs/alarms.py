@@ -149,8 +149,8 @@ class Alarms(Construct):
 
     def event_log(self) -> None:
         """What ``relay`` reports of the event log: rows in the default partition (a partition was not made
-        in time), seconds between the newest event and the newest one passed on, and batches of raw payloads
-        that are not in the raw store yet.
+        in time), seconds between the newest event and the newest one passed on, how long a transaction has
+        held followers up, and batches of raw payloads that are not in the raw store yet.
 
         It reports every ten seconds, so where someone is told, its silence is as bad as a lag; a region that
         waits has no relay. (The twin may count a second for a minute, which is no silence.)
@@ -173,6 +173,13 @@ class Alarms(Construct):
             missing=(
                 cloudwatch.TreatMissingData.BREACHING if heard else cloudwatch.TreatMissingData.NOT_BREACHING
             ),
+        )
+        self.alarm(
+            "horizon-held",
+            our_metric("relay", "HorizonHeldSeconds"),
+            above=self._house.settings.alarms.horizon_held_seconds,
+            what="An open transaction holds up every follower of the event log",
+            runbook="horizon-held",
         )
         self.alarm(
             "raw-batches-waiting",

@@ -49,6 +49,12 @@ BEGIN
   GRANT USAGE, CREATE ON SCHEMA public TO {MIGRATE_USER};
   GRANT CONNECT ON DATABASE {database} TO {FUNCTION_USER};
 {settings}
+  -- To name, and to end, what holds up the followers of the log. All else works without.
+  BEGIN
+    GRANT pg_read_all_stats, pg_signal_backend TO {MIGRATE_USER};
+  EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'the administrator may not grant pg_read_all_stats and pg_signal_backend';
+  END;
 END
 $$
 """.strip()  # noqa: S608
@@ -106,7 +112,12 @@ class Database(Construct):
                 "Parameters",
                 engine=engine,
                 description=f"{identifier}: TLS only, slow statements logged",
-                parameters={"rds.force_ssl": "1", "log_min_duration_statement": "1000"},
+                parameters={
+                    "rds.force_ssl": "1",
+                    "log_min_duration_statement": "1000",
+                    # An open transaction of any session stalls every follower of the log.
+                    "idle_in_transaction_session_timeout": str(settings.idle_transaction_seconds * 1000),
+                },
             ),
             writer=_instance("Writer", settings.writer),
             # The first reader scales with the writer, so that it can take over at once.

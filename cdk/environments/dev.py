@@ -73,7 +73,11 @@ def settings() -> Settings:
         api=Api(rate_per_second=100, burst=200, plans={}, domain=None),
         push=Push(rate_per_second=100, burst=100, domain=None),
         alarms=Alarms(
-            notify=True, iterator_age_seconds=300, follower_lag_seconds=60, consumer_age_seconds=86_400
+            notify=True,
+            iterator_age_seconds=300,
+            follower_lag_seconds=60,
+            consumer_age_seconds=86_400,
+            horizon_held_seconds=60,
         ),
         encryption=Encryption(rotation_days=365),
         network=Network(cidr="10.40.0.0/16", availability_zones=2, nat_gateways=1, endpoints=()),
@@ -92,6 +96,8 @@ def settings() -> Settings:
             port=5432,
             backup_retention_days=7,
             deletion_protection=True,
+            idle_transaction_seconds=60,
+            end_transactions_after=0,
             proxy=False,
             global_database=False,
         ),

@@ -53,6 +53,8 @@ def settings() -> Settings:
                 port=base.database.port,
                 backup_retention_days=35,
                 deletion_protection=True,
+                idle_transaction_seconds=60,
+                end_transactions_after=0,
                 proxy=False,
                 global_database=True,
             ),

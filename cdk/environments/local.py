@@ -52,7 +52,11 @@ def settings() -> Settings:
         api=Api(rate_per_second=1000, burst=500, plans={}, domain=None),
         push=Push(rate_per_second=1000, burst=500, domain=None),
         alarms=Alarms(
-            notify=False, iterator_age_seconds=60, follower_lag_seconds=30, consumer_age_seconds=86_400
+            notify=False,
+            iterator_age_seconds=60,
+            follower_lag_seconds=30,
+            consumer_age_seconds=86_400,
+            horizon_held_seconds=60,
         ),
         encryption=None,
         network=None,

@@ -17,6 +17,8 @@ class Alarms(Model):
     iterator_age_seconds: Annotated[int, Field(ge=1)]
     follower_lag_seconds: Annotated[int, Field(ge=1)]
     consumer_age_seconds: Annotated[int, Field(ge=1)]
+    horizon_held_seconds: Annotated[int, Field(ge=1)]
+    """How long one transaction may hold up the followers of the log before someone is told."""
 
 
 class Edge(Model):

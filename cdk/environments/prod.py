@@ -97,7 +97,11 @@ def settings() -> Settings:
         ),
         push=Push(rate_per_second=1000, burst=1000, domain="push.data.qis.example"),
         alarms=Alarms(
-            notify=True, iterator_age_seconds=30, follower_lag_seconds=5, consumer_age_seconds=86_400
+            notify=True,
+            iterator_age_seconds=30,
+            follower_lag_seconds=5,
+            consumer_age_seconds=86_400,
+            horizon_held_seconds=60,
         ),
         encryption=Encryption(rotation_days=90),
         network=Network(
@@ -121,6 +125,8 @@ def settings() -> Settings:
             port=5432,
             backup_retention_days=35,
             deletion_protection=True,
+            idle_transaction_seconds=60,
+            end_transactions_after=0,
             proxy=True,
             global_database=True,
         ),

@@ -86,7 +86,11 @@ def settings() -> Settings:
         ),
         push=Push(rate_per_second=200, burst=200, domain=None),
         alarms=Alarms(
-            notify=True, iterator_age_seconds=60, follower_lag_seconds=30, consumer_age_seconds=86_400
+            notify=True,
+            iterator_age_seconds=60,
+            follower_lag_seconds=30,
+            consumer_age_seconds=86_400,
+            horizon_held_seconds=60,
         ),
         encryption=Encryption(rotation_days=365),
         network=Network(
@@ -110,6 +114,8 @@ def settings() -> Settings:
             port=5432,
             backup_retention_days=14,
             deletion_protection=True,
+            idle_transaction_seconds=60,
+            end_transactions_after=0,
             proxy=True,
             global_database=False,
         ),

@@ -39,6 +39,12 @@ class Database(Model):
     port: Annotated[int, Field(ge=1150, le=65_535)]
     backup_retention_days: BackupDays
     deletion_protection: bool
+    idle_transaction_seconds: Annotated[int, Field(ge=1, le=86_400)]
+    """After which the server ends a session of anybody that leaves a transaction open and does nothing: it
+    stalls every follower of the log."""
+    end_transactions_after: Annotated[int, Field(ge=0)]
+    """Seconds after which the relay ends a foreign transaction that holds followers up, also one at work:
+    more than the longest migration takes. 0: it only tells of it."""
     proxy: bool
     """RDS Proxy: thousands of function instances share the database's connections."""
     global_database: bool

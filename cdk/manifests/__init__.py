@@ -135,6 +135,7 @@ def _relay_values(settings: Settings) -> list[Object]:
         "QIS_DATABASE_USER": "qis_app",
         "QIS_DATABASE_AUTH": "iam",
         "QIS_EVENTS_STREAM": f"{settings.stem}-events",
+        "QIS_END_TRANSACTIONS_AFTER": str(settings.database.end_transactions_after),
         "QIS_AUDIT_STREAM": f"{settings.stem}-audit" if "audit" in settings.streams else "",
     }
     required = {name for name, needed in FUNCTIONS["relay"].variables().items() if needed}

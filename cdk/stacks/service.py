@@ -76,6 +76,7 @@ class Service(Construct):
 
     def _functions(self) -> dict[str, HouseFunction]:
         data, at = self._data, self._data.endpoints
+        database = data.house.settings.database
         common = {"environment": data.house.settings.name}
         store = common | {
             "database_host": at.shared_database_host,
@@ -118,6 +119,7 @@ class Service(Construct):
             | {
                 "database_host": at.database_host,
                 "events_stream": data.streams.events.stream_name,
+                "end_transactions_after": str(database.end_transactions_after if database else 0),
                 "audit_stream": audit.stream_name if audit else "",
             },
             "migrate": store

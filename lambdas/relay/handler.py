@@ -18,7 +18,7 @@ from qis.adapters.aws.clients import client
 from qis.adapters.aws.services import KinesisBackbone, S3RawStore
 from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.raw_moving import RawMoving
-from qis.adapters.relaying import AGAIN_AFTER, Relaying, Report
+from qis.adapters.relaying import AGAIN_AFTER, TOLD_AFTER, Relaying, Report
 from qis.settings import RelayEnvironment
 
 logger = Logger()
@@ -36,9 +36,9 @@ class Context(Protocol):
 
 
 @cache
-def bootstrap() -> tuple[Database, KinesisBackbone, KinesisBackbone | None, RawMoving]:
-    """The database, the backbone, the audit stream where there is one, and what moves raw payloads, once per
-    process."""
+def bootstrap() -> tuple[Database, KinesisBackbone, KinesisBackbone | None, RawMoving, int]:
+    """The database, the backbone, the audit stream where there is one, what moves raw payloads, and after how
+    many seconds a transaction that holds followers up is ended; once per process."""
     env = RelayEnvironment.read(os.environ)
     target = Target.of(env, os.environ["AWS_REGION"])
     kinesis = client("kinesis")
@@ -47,14 +47,14 @@ def bootstrap() -> tuple[Database, KinesisBackbone, KinesisBackbone | None, RawM
     raw = RawMoving(
         partial(Database, target, "qis-relay-raw"), S3RawStore(cache(partial(client, "s3"))), _interrupted
     )
-    return Database(target, "qis-relay"), backbone, audit, raw
+    return Database(target, "qis-relay"), backbone, audit, raw, env.end_transactions_after
 
 
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Context) -> dict[str, int]:
     """The schedule's event. Returns how many events were relayed."""
-    database, backbone, audit, raw = bootstrap()
+    database, backbone, audit, raw, end_after = bootstrap()
     relayed = Relaying(
         database=database,
         backbone=backbone,
@@ -63,6 +63,7 @@ def handler(event: dict[str, Any], context: Context) -> dict[str, int]:
         seconds_left=lambda: context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS,
         report=_report,
         interrupted=_interrupted,
+        end_after=end_after,
     ).run()
     metrics.add_metric("EventsRelayed", MetricUnit.Count, relayed)
     return {"relayed": relayed}
@@ -72,7 +73,13 @@ def _report(report: Report) -> None:
     metrics.add_metric("DefaultPartitionRows", MetricUnit.Count, report.default_partition_rows)
     metrics.add_metric("FollowerLagSeconds", MetricUnit.Seconds, report.lag_seconds)
     metrics.add_metric("RawBatchesWaiting", MetricUnit.Count, report.raw_waiting)
+    held = 0.0 if report.holder is None else report.holder.seconds
+    metrics.add_metric("HorizonHeldSeconds", MetricUnit.Seconds, held)
     metrics.flush_metrics()
+    if report.holder is not None and held >= TOLD_AFTER:
+        logger.warning(
+            "a transaction holds followers up", extra={"who": report.holder.text, "ending": report.ending}
+        )
 
 
 def _interrupted(error: Exception) -> None:

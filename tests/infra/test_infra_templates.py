@@ -105,6 +105,8 @@ def test_the_database_is_protected_and_out_of_reach(dev: Environment) -> None:
         assert instance["Properties"]["PubliclyAccessible"] is False
     ((_, parameters),) = dev.of_type("AWS::RDS::DBClusterParameterGroup")
     assert parameters["Properties"]["Parameters"]["rds.force_ssl"] == "1"
+    # An open transaction of any session stalls the followers of the log.
+    assert parameters["Properties"]["Parameters"]["idle_in_transaction_session_timeout"] == "60000"
 
 
 def test_nothing_can_be_reached_from_outside_the_network(dev: Environment) -> None:

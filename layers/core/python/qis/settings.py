@@ -130,6 +130,8 @@ class RelayEnvironment(DatabaseEnvironment, frozen=True, kw_only=True):
     events_stream: str
     audit_stream: str = ""
     """Where what people and the system decided goes, too; empty: nowhere."""
+    end_transactions_after: int = 0
+    """Seconds after which a foreign transaction that holds up the followers of the log is ended; 0: never."""
 
 
 class MigrateEnvironment(DatabaseEnvironment, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from qis.adapters.postgres.connection import PATIENCE, Database
 from qis.adapters.postgres.followers import PostgresFollower
+from qis.adapters.postgres.horizon import Ending, Holder, end_holder, horizon_holder
 from qis.adapters.postgres.raw import PostgresRawOutbox
 from qis.adapters.raw_moving import RawMoving
 from qis.application.ports import Backbone, Unavailable
@@ -31,6 +32,8 @@ IDLE_WAIT = 1.0
 older transaction runs, and that transaction's own wake-up may have been merged with another's."""
 STALLED_WAIT = 0.02
 REPORT_EVERY = 10.0
+TOLD_AFTER = 10.0
+"""Seconds for which a transaction is held open before the log says who holds it."""
 PARTITIONS_AHEAD = 3
 
 
@@ -43,6 +46,10 @@ class Report:
     lag_seconds: float
     raw_waiting: int
     """Batches of raw payloads that are not in the raw store yet, counted up to 1,000."""
+    holder: Holder | None = None
+    """The transaction beyond which no follower reads at this moment."""
+    ending: Ending | None = None
+    """What became of the attempt to end it, where it lasted too long."""
 
 
 @dataclass(slots=True)
@@ -75,6 +82,8 @@ class Relaying:
     report: Callable[[Report], None]
     interrupted: Callable[[Exception], None]
     """Told why following begins anew, after which it pauses as it likes."""
+    end_after: int
+    """Seconds after which a transaction that holds followers up is ended; 0: it never is."""
 
     def run(self) -> int:
         """Follow until the time is over. Returns how many events were sent.
@@ -123,7 +132,10 @@ class Relaying:
     def _report(self, connection: Connection, follower: PostgresFollower) -> Report:
         row = connection.execute("SELECT count(*) FROM (SELECT FROM events_default LIMIT 1000) d").fetchone()
         waiting = PostgresRawOutbox(self.database).waiting(1000)
-        return Report(row[0] if row else 0, follower.lag_seconds(), waiting)
+        holder, ending = horizon_holder(connection), None
+        if holder is not None and self.end_after and holder.seconds >= self.end_after:
+            ending = end_holder(connection, holder, self.end_after)
+        return Report(row[0] if row else 0, follower.lag_seconds(), waiting, holder, ending)
 
     def _over(self) -> bool:
         """Whether the time left is needed to end in peace."""

@@ -29,11 +29,11 @@ ATTEMPTS = 200
 """To hold off writers: each gives way to transactions that do not end in time."""
 PAUSE = 0.05
 """Seconds between attempts."""
-LOCK_TIMEOUT_MS = 50
+LOCK_TIMEOUT_MS = 30
 """How long writers may have to wait while the lock itself waits for a transaction that is open."""
-LAST_TIMEOUT_MS = 100
+LAST_TIMEOUT_MS = 60
 """Longest statement while writers wait."""
-LAST_EVENTS, LAST_BYTES = 200, 2 * 1024 * 1024
+LAST_EVENTS, LAST_BYTES = 100, 1024 * 1024
 """Most that is applied while writers wait; while there is more, the shadow catches up first."""
 
 _READ = """

@@ -1,0 +1,1 @@
+DROP FUNCTION end_horizon_holder(text, integer), horizon_holder();
