@@ -8,7 +8,12 @@ import pytest
 from qis.adapters.postgres.connection import Target
 from qis.settings import FUNCTIONS, PREFIX, Environment, IngestEnvironment, QueryEnvironment, SettingsError
 
-VALUES = {"database_port": "5432", "database_auth": "trust", "window_seconds": "7"}
+VALUES = {
+    "database_port": "5432",
+    "database_auth": "trust",
+    "window_seconds": "7",
+    "end_transactions_after": "7",
+}
 
 
 def complete(kind: type[Environment]) -> dict[str, str]:

@@ -82,7 +82,7 @@ class Relaying:
     report: Callable[[Report], None]
     interrupted: Callable[[Exception], None]
     """Told why following begins anew, after which it pauses as it likes."""
-    end_after: int
+    end_after: int = 0
     """Seconds after which a transaction that holds followers up is ended; 0: it never is."""
 
     def run(self) -> int:
