@@ -142,6 +142,10 @@ class MemoryEventStore:
     def versions(self, streams: Collection[str]) -> Mapping[str, int]:
         return {s: len(self.streams[s]) for s in streams if s in self.streams}
 
+    @contextmanager
+    def alone_on(self, series: Collection[str]) -> Iterator[None]:
+        yield  # nobody else is there
+
     def append(self, appends: Sequence[Append], bases: Sequence[Basis] = ()) -> frozenset[str]:
         expected: dict[str, int] = {}
         for one in appends:

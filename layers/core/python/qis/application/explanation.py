@@ -140,9 +140,18 @@ def _claims(events: Iterable[ev.Event]) -> list[dict[str, Any]]:
 def _outcomes(events: Iterable[ev.Event]) -> dict[str, tuple[str, str | None]]:
     """What became of each claim: the word of the last decision, and of an operator after it."""
     found: dict[str, tuple[str, str | None]] = {}
+    source_of: dict[str, str] = {}
     for event in events:
-        if event.type == ev.DATA_RECONCILED:
-            found = {c["claim_id"]: ("used", None) for c in event.data["sources_used"]}
+        if event.type == ev.DATA_INGESTED:
+            source_of[event.data["claim_id"]] = event.data["source"]
+        elif event.type == ev.DATA_RECONCILED:
+            unlisted = event.data.get("unlisted", {})
+            found = {
+                claim_id: ("superseded", f"{source} made later claims")
+                for claim_id, source in source_of.items()
+                if source in unlisted
+            }
+            found |= {c["claim_id"]: ("used", None) for c in event.data["sources_used"]}
             found |= {c["claim_id"]: (c["rule"], c["detail"]) for c in event.data["sources_rejected"]}
         elif event.type == ev.QUALITY_REJECTED:
             detail = f"rejected in the exception queue: {event.data['reason']}"

@@ -241,6 +241,12 @@ class EventStore(Protocol):
         """
         ...
 
+    def alone_on(self, series: Collection[str]) -> AbstractContextManager[None]:
+        """Keep other writers that name a basis on these series waiting while what is appended to them is
+        decided: of what is read and appended inside the context, no basis is overtaken. Inside it appends
+        become durable together, at its end."""
+        ...
+
     def neighbours(self, keys: Collection[Key], tracked: Collection[Key] = ()) -> Mapping[Key, Neighbours]:
         """Decisions before and after each key, in one round trip; with standings for those ``tracked``."""
         ...

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -159,15 +160,18 @@ class Reconciler:
         seeds = seeds or {}
         done: dict[Key, list[NewEvent]] = {}
         keys: set[Key] = set(by_key)
-        for _ in range(ATTEMPTS):
-            plan = self._plan(keys, seeds, by_key)
-            appends = {
-                plan.histories[key].stream: (key, self._append(plan, key, by_key))
-                for key, events in plan.events.items()
-                if events
-            }
-            new = [a for _, a in appends.values()]
-            lost = self._store.append(new, plan.bases()) if new else frozenset()
+        for attempt in range(ATTEMPTS):
+            # Whoever lost makes the others wait: deciding again beside them could lose for ever.
+            alone = self._store.alone_on({id_ for id_, _ in keys}) if attempt else nullcontext()
+            with alone:
+                plan = self._plan(keys, seeds, by_key)
+                appends = {
+                    plan.histories[key].stream: (key, self._append(plan, key, by_key))
+                    for key, events in plan.events.items()
+                    if events
+                }
+                new = [a for _, a in appends.values()]
+                lost = self._store.append(new, plan.bases()) if new else frozenset()
             for stream, (key, _) in appends.items():
                 if stream not in lost:
                     done[key] = plan.events[key]
@@ -213,7 +217,8 @@ class Reconciler:
             series = catalogue.series.get(key[0])
             structure = None if series is None else series.structure
             history = ValueHistory.restore(*key, at, state, structure).fold(found.events)
-            if len(found.events) >= SNAPSHOT_EVERY:
+            # Of a large history a snapshot costs more than reading some events does.
+            if len(found.events) >= max(SNAPSHOT_EVERY, len(history.claims) // 4):
                 self._store.keep_snapshot(stream, found.version, history.snapshot())
             plan.histories[key] = history
             plan.versions[key] = found.version

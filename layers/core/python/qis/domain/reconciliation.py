@@ -15,6 +15,7 @@ Confidence is Laplace's rule of succession over the other sources: ``(agreeing +
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
@@ -36,6 +37,8 @@ from qis.domain.rules.tolerance import EXACT, Unit
 from qis.domain.snap import NANOS, Snap
 
 _RATIO = Context(prec=12)
+MOST_LISTED = 50
+"""Rejected claims of one source that a stored decision names."""
 
 
 class Status(StrEnum):
@@ -127,7 +130,11 @@ class Decision(Generic[V]):
     """Of a record: which sources gave which field and why; see ``qis.domain.kinds.fusing``."""
 
     def as_json(self) -> dict[str, Any]:
-        """The decision's part of a ``DataReconciled`` event."""
+        """The decision's part of a ``DataReconciled`` event.
+
+        Of each source it lists the last ``MOST_LISTED`` rejected claims; ``unlisted`` counts those before.
+        """
+        listed, unlisted = _listed(self.rejected)
         body: dict[str, Any] = {
             "status": self.status.value,
             "value": None if self.value is None else value_json(self.value),
@@ -135,9 +142,7 @@ class Decision(Generic[V]):
             "confidence": None if self.confidence is None else decimal_text(self.confidence),
             "reason": self.reason,
             "sources_used": [_claim_ref(c) for c in self.used],
-            "sources_rejected": [
-                {**_claim_ref(r.claim), "rule": r.rule, "detail": r.detail} for r in self.rejected
-            ],
+            "sources_rejected": [{**_claim_ref(r.claim), "rule": r.rule, "detail": r.detail} for r in listed],
             "checks": [c.as_json() for c in self.checks],
             "rules": self.chain[0].rules,
             "rules_version": self.chain[0].version,
@@ -150,7 +155,26 @@ class Decision(Generic[V]):
             body["standings"] = {s: list(self.standings[s]) for s in sorted(self.standings)}
         if self.fields is not None:
             body["fields"] = self.fields
+        if unlisted:
+            body["unlisted"] = unlisted
         return body
+
+
+def _listed(rejected: Sequence[Rejected[V]]) -> tuple[list[Rejected[V]], dict[str, int]]:
+    """The last rejected claims of each source, and how many earlier ones there are. A source that corrects
+    itself ten thousand times would otherwise make each decision larger than any stream can carry."""
+    counts = Counter(r.claim.source for r in rejected)
+    unlisted = {source: n - MOST_LISTED for source, n in sorted(counts.items()) if n > MOST_LISTED}
+    if not unlisted:
+        return list(rejected), {}
+    left = dict(unlisted)
+    listed = []
+    for one in rejected:
+        if left.get(one.claim.source, 0):
+            left[one.claim.source] -= 1
+        else:
+            listed.append(one)
+    return listed, unlisted
 
 
 def chain_of(body: Mapping[str, Any]) -> tuple[LayerRef, ...]:

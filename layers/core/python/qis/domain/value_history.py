@@ -670,6 +670,7 @@ _COMPARED = (
     "method",
     "sources_used",
     "sources_rejected",
+    "unlisted",
     "rules",
     "rules_version",
     "rules_chain",

@@ -14,7 +14,8 @@ everything recorded up to it.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -43,18 +44,21 @@ CROSS JOIN LATERAL (
 ORDER BY stream, version
 """  # noqa: S608 - the only thing interpolated is the constant list of columns
 
+_SNAPSHOTS = """
+SELECT s.stream, s.version, s.state FROM json_array_elements_text(%s::json) AS w (name)
+JOIN stream_snapshots s ON s.stream = w.name AND (s.state ->> 'format')::integer = %s
+"""
+
 _LOAD_RECENT = f"""
-SELECT {COLUMNS}, heads.snapshot_version, heads.state FROM (
-    SELECT h.stream AS head, h.first_at, s.version AS snapshot_version, s.state
+SELECT {COLUMNS}, heads.after FROM (
+    SELECT h.stream AS head, h.first_at, coalesce(s.version, 0) AS after
     FROM stream_heads h
     LEFT JOIN stream_snapshots s ON s.stream = h.stream AND (s.state ->> 'format')::integer = %s
     WHERE h.stream IN (SELECT json_array_elements_text(%s::json))
 ) heads
 CROSS JOIN LATERAL (
     SELECT e.* FROM events e
-    WHERE e.stream = heads.head AND e.recorded_at >= heads.first_at
-      -- The snapshot's own last event comes along, so that a stream without newer ones has a row.
-      AND e.version >= coalesce(heads.snapshot_version, 1)
+    WHERE e.stream = heads.head AND e.recorded_at >= heads.first_at AND e.version > heads.after
 ) e
 ORDER BY stream, version
 """  # noqa: S608 - the only thing interpolated is the constant list of columns
@@ -109,10 +113,7 @@ SELECT pg_advisory_xact_lock(hashtextextended(id, 4711))
 FROM (SELECT DISTINCT json_array_elements_text(%s::json) AS id ORDER BY id) s
 """
 
-_MOVE_BACK = """
-UPDATE stream_heads h SET version = x.expected
-FROM json_to_recordset(%s) AS x(stream text, expected integer) WHERE h.stream = x.stream
-"""
+_MOVE_BACK = "SELECT give_back_streams(%s, %s)"
 
 _RUN = 100
 """Appends whose rows are rendered together."""
@@ -123,6 +124,7 @@ class PostgresEventStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._alone: Connection | None = None
 
     def load(self, streams: Collection[str]) -> Mapping[str, Loaded]:
         """See ``EventStore.load``."""
@@ -138,24 +140,56 @@ class PostgresEventStore:
         """See ``EventStore.load_recent``."""
         if not streams:
             return {}
-        given = (snapshot_format, json.dumps(sorted(streams)))
-        found: dict[str, Loaded] = {}
-        for row in self._database.connect().execute(_LOAD_RECENT, given).fetchall():
-            event, at, state = event_of(row), row[12], row[13]
-            before = found.get(event.stream)
-            events = () if before is None else before.events
-            if at is None or event.version > at:
-                events = (*events, event)
-            found[event.stream] = Loaded(event.version, events, None if at is None else (at, state))
-        return found
+        names = json.dumps(sorted(streams))
+        connection = self._database.connect()
+        # Events first: a snapshot that somebody keeps in between is a later one, which holds some of them.
+        with connection.pipeline():
+            events = connection.execute(_LOAD_RECENT, (snapshot_format, names))
+            snapshots = connection.execute(_SNAPSHOTS, (names, snapshot_format))
+        kept = {stream: (version, state) for stream, version, state in snapshots}
+        after: dict[str, int] = {}
+        grouped: dict[str, list[Event]] = {stream: [] for stream in kept}
+        for row in events:
+            event = event_of(row)
+            after[event.stream] = row[12]
+            if event.version > kept.get(event.stream, (0, None))[0]:
+                grouped.setdefault(event.stream, []).append(event)
+        loaded = {}
+        for stream, newer in grouped.items():
+            snapshot = kept.get(stream)
+            version = newer[-1].version if newer else snapshot[0] if snapshot else 0
+            loaded[stream] = Loaded(version, newer, snapshot)
+        # Of a snapshot that other code replaced in between, the events before it were not read.
+        replaced = [stream for stream, version in after.items() if version > kept.get(stream, (0, None))[0]]
+        return {**loaded, **self.load(replaced)}
 
     def keep_snapshot(self, stream: str, version: int, state: Mapping[str, Any]) -> None:
         """See ``EventStore.keep_snapshot``."""
         self._database.connect().execute(_KEEP_SNAPSHOT, (stream, version, json.dumps(state)))
 
+    @contextmanager
+    def alone_on(self, series: Collection[str]) -> Iterator[None]:
+        """See ``EventStore.alone_on``."""
+        with self._database.transaction() as connection:
+            connection.execute(_LOCK_SERIES, (json.dumps(sorted(series)),))
+            self._alone = connection
+            try:
+                yield
+            finally:
+                self._alone = None
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """The transaction of ``alone_on``, or one for this append."""
+        if self._alone is not None:
+            yield self._alone
+        else:
+            with self._database.transaction() as connection:
+                yield connection
+
     def append(self, appends: Sequence[Append], bases: Sequence[Basis] = ()) -> frozenset[str]:
         """See ``EventStore.append``."""
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             overtaken = _overtaken(connection, bases) if bases else frozenset()
             if overtaken:
                 appends = [a for a in appends if a.stream not in overtaken]
@@ -247,9 +281,11 @@ def _overtaken(connection: Connection, bases: Sequence[Basis]) -> frozenset[str]
 
 
 def _move_back(connection: Connection, appends: Sequence[Append]) -> None:
-    """Give up heads that this transaction moved."""
-    rows = [{"stream": a.stream, "expected": a.expected_version} for a in appends]
-    connection.execute(_MOVE_BACK, (json.dumps(rows),))
+    """Set back heads that this transaction moved; those that it made go."""
+    expected: dict[str, int] = {}
+    for append in appends:
+        expected.setdefault(append.stream, append.expected_version)
+    connection.execute(_MOVE_BACK, (json_text(list(expected)), json_text(list(expected.values()))))
 
 
 def _move_heads(
