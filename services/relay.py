@@ -67,6 +67,8 @@ def main(env: Mapping[str, str], stop: Event, *, address: str = ADDRESS, port: i
 
 def _report(report: Report) -> None:
     logger.info("the log", extra=asdict(report))
+    if report.months_trouble is not None:
+        logger.warning("months of the log are missing", extra={"reason": report.months_trouble})
     if report.holder is not None and report.holder.seconds >= TOLD_AFTER:
         extra = {"who": report.holder.text, "ending": report.ending}
         logger.warning("a transaction holds followers up", extra=extra)

@@ -76,6 +76,8 @@ def _report(report: Report) -> None:
     held = 0.0 if report.holder is None else report.holder.seconds
     metrics.add_metric("HorizonHeldSeconds", MetricUnit.Seconds, held)
     metrics.flush_metrics()
+    if report.months_trouble is not None:
+        logger.warning("months of the log are missing", extra={"reason": report.months_trouble})
     if report.holder is not None and held >= TOLD_AFTER:
         logger.warning(
             "a transaction holds followers up", extra={"who": report.holder.text, "ending": report.ending}

@@ -16,6 +16,7 @@ from qis.adapters import relaying
 from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import Misplaced, PostgresFollower
+from qis.adapters.postgres.partitions import make_months
 from qis.adapters.postgres.raw import PostgresRawOutbox
 from qis.adapters.raw_moving import RawMoving
 from qis.adapters.relaying import Relaying, Report
@@ -77,7 +78,7 @@ def test_a_month_being_made_and_a_reader_do_not_wait_for_each_other(database: Fr
         maker = database.another().connect()
         with reader.transaction():
             reader.execute("LOCK TABLE ONLY events IN ACCESS SHARE MODE")  # as planning a query begins
-            made = pool.submit(maker.execute, "SELECT ensure_event_partitions(clock_timestamp(), 3)")
+            made = pool.submit(make_months, maker)
             waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
             pid = maker.info.backend_pid
             until(lambda: owner.execute(waits, (pid,)).fetchone() == (1,) or made.done(), "it to wait")
@@ -86,8 +87,61 @@ def test_a_month_being_made_and_a_reader_do_not_wait_for_each_other(database: Fr
         try:
             made.result(10)
         except psycopg.errors.LockNotAvailable:
-            maker.execute("SELECT ensure_event_partitions(clock_timestamp(), 3)")
+            make_months(maker)
         assert owner.execute("SELECT to_regclass(%s)::text", (month,)).fetchone() == (month,)
+
+
+def test_months_are_made_for_as_long_as_the_relay_follows(database: FreshDatabase) -> None:
+    """A container follows for months; a month that is missing now is made within the hour."""
+    hours, reports = iter([1e6 - n * relaying.MONTHS_EVERY for n in range(8)] + [0.0] * 9), list[Report]()
+    with database.connect() as owner:
+        dropped = []
+
+        def report(given: Report) -> None:
+            reports.append(given)
+            if not dropped:
+                dropped.append(without_the_newest_month(owner))
+
+        Relaying(
+            database=database.another(),
+            backbone=MemoryBackbone(),
+            audit=None,
+            raw=RawMoving(database.another, MemoryRawStore(), lambda _: None),
+            seconds_left=lambda: next(hours),
+            report=report,
+            interrupted=lambda _: None,
+        ).run()
+        assert owner.execute("SELECT to_regclass(%s)::text", dropped).fetchone() == (dropped[0],)
+    assert all(r.months_trouble is None for r in reports)
+
+
+def test_a_month_that_cannot_be_made_is_told_and_tried_again(database: FreshDatabase) -> None:
+    left, reports = (
+        iter([1e6 - n * relaying.REPORT_EVERY * 1.01 for n in range(30)] + [0.0] * 9),
+        list[Report](),
+    )
+    with database.connect() as owner, database.connect() as reader:
+        month = without_the_newest_month(owner)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events")
+
+        def report(given: Report) -> None:
+            reports.append(given)
+            if given.months_trouble is not None:
+                reader.execute("ROLLBACK")
+
+        Relaying(
+            database=database.another(),
+            backbone=MemoryBackbone(),
+            audit=None,
+            raw=RawMoving(database.another, MemoryRawStore(), lambda _: None),
+            seconds_left=lambda: next(left),
+            report=report,
+            interrupted=lambda _: None,
+        ).run()
+        assert owner.execute("SELECT to_regclass(%s)::text", (month,)).fetchone() == (month,)
+    assert "lock timeout" in (reports[0].months_trouble or "")
+    assert reports[-1].months_trouble is None
 
 
 def test_a_stream_that_refuses_does_not_keep_the_lag_from_being_told(

@@ -8,14 +8,14 @@ at once when it ends or dies.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from qis.adapters.postgres.connection import PATIENCE, Database
 from qis.adapters.postgres.followers import PostgresFollower
 from qis.adapters.postgres.horizon import Ending, Holder, end_holder, horizon_holder
+from qis.adapters.postgres.partitions import make_months
 from qis.adapters.postgres.raw import PostgresRawOutbox
 from qis.adapters.raw_moving import RawMoving
 from qis.application.ports import Backbone, Unavailable
@@ -34,7 +34,8 @@ STALLED_WAIT = 0.02
 REPORT_EVERY = 10.0
 TOLD_AFTER = 10.0
 """Seconds for which a transaction is held open before the log says who holds it."""
-PARTITIONS_AHEAD = 3
+MONTHS_EVERY = 3600.0
+"""Seconds between two looks whether partitions of the coming months are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Report:
     """Batches of raw payloads that are not in the raw store yet, counted up to 1,000."""
     holder: Holder | None = None
     """The transaction beyond which no follower reads at this moment."""
+    months_trouble: str | None = None
+    """Why partitions of the coming months could not be made; it is tried again before the next report."""
     ending: Ending | None = None
     """What became of the attempt to end it, where it lasted too long."""
 
@@ -114,13 +117,17 @@ class Relaying:
             while not follower.acquire(LOCK_WAIT):
                 if self._over():
                     return
-            _make_months(connection)
+            months = _Every(MONTHS_EVERY, self.seconds_left)
+            trouble: str | None = None
             follower.listen()
             with self.raw.running():
                 while not self._over():
                     # Before sending, which fails for as long as the stream refuses: that is when it matters.
-                    if reports.due():
-                        self.report(self._report(connection, follower))
+                    report = reports.due()
+                    if months.due() or (report and trouble):
+                        trouble = _made_months(connection)
+                    if report:
+                        self.report(replace(self._report(connection, follower), months_trouble=trouble))
                     count = relay_batch(follower, self.backbone, datetime.now(UTC), audit=self.audit)
                     yield count
                     if not count:
@@ -142,9 +149,14 @@ class Relaying:
         return self.seconds_left() < PATIENCE
 
 
-def _make_months(connection: Connection) -> None:
-    """Partitions of the coming months. Where the log is busy, whoever follows next makes them."""
-    from psycopg.errors import DeadlockDetected, LockNotAvailable
+def _made_months(connection: Connection) -> str | None:
+    """Make partitions of the coming months; why that failed, where it did."""
+    from psycopg import Error, OperationalError
 
-    with suppress(DeadlockDetected, LockNotAvailable):
-        connection.execute("SELECT ensure_event_partitions(clock_timestamp(), %s)", (PARTITIONS_AHEAD,))
+    try:
+        make_months(connection)
+    except Error as error:
+        if connection.closed or (isinstance(error, OperationalError) and connection.broken):
+            raise
+        return str(error).splitlines()[0]
+    return None
