@@ -1,6 +1,6 @@
-"""What writers wait for while the log and a read model are maintained, beside what they wait for alone: months
-made for two million events that lie in the default partition, and a rebuild of as many values, in a process of
-its own, as an operator starts it."""
+"""What writers wait for while the log and a read model are maintained, beside what they wait for alone:
+months made for two million events that lie in the default partition, and a rebuild of as many values, in a
+process of its own, as an operator starts it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from qis.adapters.aws.clients import client
 from qis.adapters.aws.services import EventBridgeBus
-from qis.adapters.backbone import backbone_events, failures
+from qis.adapters.backbone import failures, record_events
 from qis.application.publish import publish
 from qis.domain.public_events import PUBLIC
 from qis.settings import PublishEnvironment
@@ -35,8 +35,7 @@ def bootstrap() -> EventBridgeBus:
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """A batch of backbone records; those that the bus did not take are delivered again."""
-    pairs = zip(event["Records"], backbone_events(event["Records"]), strict=True)
-    public = [(r, e) for r, e in pairs if e["type"] in PUBLIC]
+    public = [(r, e) for r in event["Records"] for e in record_events(r) if e["type"] in PUBLIC]
     refused = publish([e for _, e in public], bootstrap())
     metrics.add_metric("EventsPublished", MetricUnit.Count, len(public) - len(refused))
     metrics.add_metric("EventsRefused", MetricUnit.Count, len(refused))

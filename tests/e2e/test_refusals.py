@@ -179,10 +179,11 @@ def test_a_poison_event_on_the_backbone_is_isolated_and_reported(twin: Twin) -> 
     claims = [claim_body(snap=f"2026-09-01T10:{n:02d}:00Z", value=f"1.1{n:03d}") for n in range(20)]
     twin.put([("poison", poison)], "events")
     twin.put_claims(claims, load)
-    until(lambda: twin.waiting("events-dlq") == 1, "the poison to be given up", 60)
-    (report,) = twin.take("events-dlq")
-    assert report["requestContext"]["condition"] == "RetryAttemptsExhausted"
-    assert report["requestContext"]["functionArn"].endswith("qis-local-reconcile")
-    assert report["KinesisBatchInfo"]["batchSize"] == 1
+    until(lambda: twin.waiting("events-dlq") == 2, "the poison to be given up by both who want claims", 60)
+    reports = twin.take("events-dlq")
+    assert {r["requestContext"]["condition"] for r in reports} == {"RetryAttemptsExhausted"}
+    functions = {r["requestContext"]["functionArn"].rpartition("-")[2] for r in reports}
+    assert functions == {"reconcile", "quality"}
+    assert [r["KinesisBatchInfo"]["batchSize"] for r in reports] == [1, 1]
     twin.drain()
     assert twin.official(EUR, "2026-09-01T10:19:00Z").json()["value"] == "1.1019"

@@ -455,7 +455,18 @@ class MemoryBackbone:
     def put(self, records: Sequence[tuple[str, bytes]]) -> None:
         if self.refuse:
             raise Unavailable("the backbone is away")
-        self.records += records
+        self.records += [(key, body) for key, data in records for body in _bodies(data)]
+
+
+def _bodies(data: bytes) -> list[bytes]:
+    """Events of a record, one by one; the record itself where it holds none."""
+    try:
+        body = json.loads(data)
+    except ValueError:
+        return [data]
+    if not isinstance(body, dict) or "events" not in body:
+        return [data]
+    return [json.dumps(event, separators=(",", ":")).encode() for event in body["events"]]
 
 
 class MemoryFollower:

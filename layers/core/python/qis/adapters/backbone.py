@@ -25,7 +25,17 @@ def backbone_events(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
         ValueError: a record is not an event, or not a whole one. The relay writes nothing else, so the batch
             is not guessed at: Lambda bisects it and sends the record to the on-failure queue.
     """
-    events = [json.loads(payload(r)) for r in records]
+    return [event for record in records for event in record_events(record)]
+
+
+def record_events(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Events of one record of the backbone, which holds one or several of a key, in order.
+
+    Raises:
+        ValueError: see ``backbone_events``.
+    """
+    body = json.loads(payload(record))
+    events: list[dict[str, Any]] = body.get("events", [body])
     for event in events:
         if "left_out" in event:
             raise ValueError(
@@ -37,4 +47,5 @@ def backbone_events(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
 
 def failures(records: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, str]]]:
     """The answer that makes Lambda deliver these again, and what follows them in the shard."""
-    return {"batchItemFailures": [{"itemIdentifier": sequence_number(r)} for r in records]}
+    numbers = dict.fromkeys(sequence_number(r) for r in records)
+    return {"batchItemFailures": [{"itemIdentifier": number} for number in numbers]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -123,22 +124,35 @@ class KinesisBackbone:
     def put(self, records: Sequence[tuple[str, bytes]]) -> None:
         """See ``Backbone.put``.
 
-        A throttled record is sent again, after a pause that doubles (a shard's limits are by the second),
-        together with all that follow it in its call, which may repeat some but never puts a later event of a
-        key before an earlier one.
+        A call that is taken in part may have stored a later record and refused an earlier one, so each call
+        holds one record of a key at most: the next one is sent when it is acknowledged. What is refused is
+        sent again, after a pause that doubles: a shard's limits are by the second. What the service stored
+        without our hearing of it is stored again, before any later record of its key.
         """
-        for batch in batches(records, KINESIS_BATCH, KINESIS_BYTES, _weight):
-            left = batch
-            for attempt in range(RETRIES):
-                if attempt:
-                    self._sleep(FIRST_PAUSE * 2 ** (attempt - 1))
-                answer = self._put([{"PartitionKey": key, "Data": data} for key, data in left])
-                if not answer["FailedRecordCount"]:
-                    break
-                first = next(i for i, r in enumerate(answer["Records"]) if r.get("ErrorCode"))
-                left = left[first:]
-            else:
-                raise Unavailable(f"stream {self._stream} refused records {RETRIES} times")
+        waiting: dict[str, deque[bytes]] = {}
+        for key, data in records:
+            waiting.setdefault(key, deque()).append(data)
+        while waiting:
+            heads = [(key, data[0]) for key, data in waiting.items()]
+            for batch in batches(heads, KINESIS_BATCH, KINESIS_BYTES, _weight):
+                self._put_all(batch)
+            for key, _ in heads:
+                waiting[key].popleft()
+                if not waiting[key]:
+                    del waiting[key]
+
+    def _put_all(self, batch: Sequence[tuple[str, bytes]]) -> None:
+        """Send records of different keys until all are taken."""
+        refused = batch
+        for attempt in range(RETRIES):
+            if attempt:
+                self._sleep(FIRST_PAUSE * 2 ** (attempt - 1))
+            answer = self._put([{"PartitionKey": key, "Data": data} for key, data in refused])
+            if not answer["FailedRecordCount"]:
+                return
+            outcomes = zip(refused, answer["Records"], strict=True)
+            refused = [record for record, outcome in outcomes if outcome.get("ErrorCode")]
+        raise Unavailable(f"stream {self._stream} refused records {RETRIES} times")
 
     def _put(self, entries: list[Any]) -> PutRecordsOutputTypeDef:
         with _answering(f"stream {self._stream}"):

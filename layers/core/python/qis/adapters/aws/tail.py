@@ -20,7 +20,8 @@ def events_since(client: KinesisClient, stream: str, since: datetime) -> Iterato
         while iterator:
             answer = client.get_records(ShardIterator=iterator)
             for record in answer["Records"]:
-                yield json.loads(record["Data"])
+                body = json.loads(record["Data"])
+                yield from body.get("events", [body])
             # A shard that was split or merged has no next place; an empty answer may come before its end.
             at_end = not answer["Records"] and not answer["MillisBehindLatest"]
             iterator = "" if at_end else answer.get("NextShardIterator", "")
