@@ -45,7 +45,7 @@ def main(env: Mapping[str, str], stop: Event, *, address: str = ADDRESS, port: i
 
     def interrupted(error: Exception) -> None:
         troubled.set()
-        logger.warning("the relay is interrupted", extra={"reason": str(error)})
+        logger.warning("the relay is interrupted", extra={"reason": f"{type(error).__name__}: {error}"})
         stop.wait(AGAIN_AFTER)
         troubled.clear()
 

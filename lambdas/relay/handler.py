@@ -85,5 +85,5 @@ def _report(report: Report) -> None:
 
 
 def _interrupted(error: Exception) -> None:
-    logger.warning("the relay is interrupted", extra={"reason": str(error)})
+    logger.warning("the relay is interrupted", extra={"reason": f"{type(error).__name__}: {error}"})
     time.sleep(AGAIN_AFTER)

@@ -14,6 +14,7 @@ import pytest
 
 from qis.adapters import relaying
 from qis.adapters.postgres.admission import PostgresAdmissions
+from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import Misplaced, PostgresFollower
 from qis.adapters.postgres.partitions import make_months
@@ -210,6 +211,33 @@ def test_raw_payloads_move_beside_the_relay(database: FreshDatabase) -> None:
         until(lambda: not PostgresRawOutbox(database.app).waiting(1), "the last batch")
     assert raw.bodies == dict(batches)
     assert [str(e) for e in troubles] == ["the raw store is away"] * 2
+
+
+class Faulty(Raw):
+    """A raw store with a fault of its own."""
+
+    def put(self, batches: Sequence[RawBatch]) -> None:
+        self.away -= 1
+        if self.away >= 0:
+            raise KeyError("a mistake in the code")
+        super().put(batches)
+
+
+def test_no_error_ends_the_moving_unseen(database: FreshDatabase) -> None:
+    batch = pack([b"{}"], "s3://raw")
+    keep(database, batch)
+    raw, troubles = Faulty(away=2), list[Exception]()
+    unreachable = iter([True, False])
+
+    def another() -> Database:
+        if next(unreachable, False):
+            raise OSError("the database's address is not known")
+        return database.another()
+
+    with RawMoving(another, raw, troubles.append).running():
+        assert raw.has_some.wait(30)
+    assert raw.bodies == dict([batch])
+    assert [type(e) for e in troubles] == [OSError, KeyError, KeyError]
 
 
 def test_a_raw_store_that_is_away_holds_up_no_event(database: FreshDatabase) -> None:

@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.raw import PostgresRawOutbox
-from qis.application.ports import RawStore, Unavailable
+from qis.application.ports import RawStore
 from qis.application.raw import move
 
 IDLE_WAIT = 1.0
@@ -42,18 +42,17 @@ class RawMoving:
             thread.join(PATIENCE)
 
     def _run(self, over: Event) -> None:
-        from psycopg import OperationalError
-
-        database = self.database()
-        outbox = PostgresRawOutbox(database)
-        try:
-            while not over.is_set():
-                try:
-                    moved = move(outbox, self.store)
-                except (OperationalError, Unavailable) as error:
-                    self.interrupted(error)
-                    moved = 0
-                if not moved:
-                    over.wait(IDLE_WAIT)
-        finally:
+        """Move until the end. Whatever goes wrong is told, and tried again: the thread ends with its context
+        only, since payloads that stay would fill the database unseen."""
+        database: Database | None = None
+        while not over.is_set():
+            moved = 0
+            try:
+                database = database or self.database()
+                moved = move(PostgresRawOutbox(database), self.store)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+                self.interrupted(error)
+            if not moved:
+                over.wait(IDLE_WAIT)
+        if database is not None:
             database.close()
