@@ -36,7 +36,7 @@ class World:
         batch = [c._replace(place=place) for place, c in enumerate(candidates)]
         with self.admissions.open() as admission:
             admission.take([c.stream for c in batch])
-            known: Mapping[int, str] = admission.store(batch)
+            known: Mapping[int, str] = admission.store(batch).known
             admission.count(rejected)
         return [known.get(c.place, "accepted") for c in batch]
 
@@ -170,7 +170,7 @@ def test_streams_that_no_claim_enters_are_as_they_were(world: World) -> None:
     world.take(candidate("r1"))
     with world.admissions.open() as admission:
         admission.take([STREAM, STREAM, LATER.stream, LATER.stream, "value:NOTHING@x"])
-        assert not admission.store([LATER])
+        assert not admission.store([LATER]).known
         admission.count([])
     assert world.store.versions([STREAM, LATER.stream, "value:NOTHING@x"]) == {STREAM: 1, LATER.stream: 1}
     assert not world.store.append([value_append(1, reconciled("official", "1.1"))]), "nobody lost the stream"
@@ -394,3 +394,26 @@ def test_a_record_with_a_claim_of_its_own_and_a_known_one_is_accepted_and_counte
     for outcomes in (["redelivered", "accepted"], ["redelivered", "redelivered"]):
         assert world.take(candidate("1"), candidate("1", claim(value="1.2"))) == outcomes
     assert world.counts("load") == {"accepted": 2, "duplicate": 0, "rejected": 0}
+
+
+def untimed(record_id: str, value: str, source: str = "alpha") -> Candidate:
+    """A claim without a time of reception."""
+    return candidate(record_id, claim(source, value, received=None))
+
+
+def test_a_claim_that_is_taken_back_and_made_once_more_enters_once_more(world: World) -> None:
+    assert world.take(untimed("r1", "1.1")) == ["accepted"]
+    assert world.take(untimed("r2", "1.1")) == ["duplicate"]
+    assert world.take(untimed("r3", "1.2"), untimed("r4", "1.1", "beta")) == ["accepted", "accepted"]
+    assert world.take(untimed("r5", "1.1"), untimed("r6", "1.1")) == ["accepted", "duplicate"]
+    assert world.take(untimed("r5", "1.1"), untimed("r3", "1.2"), untimed("r1", "1.1")) == ["redelivered"] * 3
+    assert world.take(untimed("r7", "1.2"), untimed("r8", "1.1"), untimed("r9", "1.2")) == ["accepted"] * 3
+    stream = untimed("r", "1").stream
+    claims = [e.data["claim_id"] for e in world.store.load([stream])[stream].events]
+    assert len(claims) == len(set(claims)) == 7
+
+
+def test_the_same_claim_with_its_time_of_reception_is_a_duplicate_whatever_came_between(world: World) -> None:
+    first, other = claim(value="1.1", received=60), claim(value="1.2", received=90)
+    assert world.take(candidate("r1", first), candidate("r2", other)) == ["accepted"] * 2
+    assert world.take(candidate("r3", first)) == ["duplicate"]

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from qis.application.admission import Held, accepted_records, already_known
+from qis.application.admission import Held, Statement, accepted_records, sort_out
 from qis.application.arrivals import Arrived
 from qis.application.detectors import Kept, Past
 from qis.application.ingest import Ingest
@@ -27,11 +27,11 @@ from qis.application.ports import (
     DeadLetter,
     Issue,
     Key,
-    Known,
     Loaded,
     Neighbours,
     Rejection,
     Standing,
+    Stored,
     Unavailable,
 )
 from qis.application.quality import OpenFinding, Progress
@@ -120,6 +120,9 @@ class MemoryEventStore:
         self.raw: dict[str, RawBatch] = {}
         self.receipts: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}
         """By actor and idempotency key."""
+
+    def now(self) -> datetime:
+        return self._clock()
 
     def load(self, streams: Collection[str]) -> Mapping[str, Loaded]:
         return {s: Loaded(len(self.streams[s]), tuple(self.streams[s])) for s in streams if s in self.streams}
@@ -262,6 +265,33 @@ class MemoryAdmissions:
         self.store.receipts |= admission.receipts
 
 
+class _MemoryLookup:
+    def __init__(self, store: MemoryEventStore) -> None:
+        self._store = store
+
+    def recorded_at(self, stream: str) -> Snap:
+        return Snap.of(self._store.now())
+
+    def duplicates(self, records: Collection[str]) -> frozenset[str]:
+        outcomes = self._store.ledger.outcomes
+        return frozenset(r for r in records if r in outcomes and outcomes[r][1].outcome == "duplicate")
+
+    def statements(self, streams: Collection[str]) -> Mapping[str, list[Statement]]:
+        return {
+            stream: [
+                Statement(
+                    e.data["claim_id"],
+                    e.data["source"],
+                    None if (at := e.data.get("received_at")) is None else parse_instant(at, "received_at"),
+                    Snap.of(e.recorded_at),
+                )
+                for e in loaded.events
+                if e.type == ev.DATA_INGESTED
+            ]
+            for stream, loaded in self._store.load(streams).items()
+        }
+
+
 class _MemoryAdmission:
     def __init__(self, store: MemoryEventStore) -> None:
         self._store = store
@@ -296,7 +326,7 @@ class _MemoryAdmission:
     def keep(self, raw: RawBatch) -> None:
         self.raw.append(raw)
 
-    def store(self, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
+    def store(self, candidates: Sequence[Candidate]) -> Stored:
         if untaken := Counter([c.stream for c in candidates]) - self._taken:
             raise AssertionError(f"{untaken} are not taken")
         held: Held = {
@@ -306,16 +336,17 @@ class _MemoryAdmission:
             for stream, loaded in self._store.load(self._taken).items()
         }
         versions = dict(self._store.versions(self._taken))
-        known = already_known(candidates, held)
+        stored = sort_out(candidates, held, _MemoryLookup(self._store))
+        known, entering = stored
         self._held = held
         self.duplicates = [c for c in candidates if known.get(c.place) == "duplicate"]
-        self.entered = [c for c in candidates if c.place not in known]
+        self.entered = list(entering)
         for c in self.entered:
             version = versions.get(c.stream, 0)
             versions[c.stream] = version + 1
             event = ev.NewEvent(ev.DATA_INGESTED, c.data())
             self.appends.append(Append(c.stream, version, (event,), c.actor, c.load_id))
-        return known
+        return stored
 
     def count(self, rejected: Sequence[Rejection]) -> Mapping[str, Standing]:
         self.ledger = deepcopy(self._store.ledger)

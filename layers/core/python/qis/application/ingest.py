@@ -206,7 +206,9 @@ class Ingest:
             assert stream is not None, "a claim has a series and a snap"
             by, redriven = actor or f"feed:{claim.source}", delivery.redriven
             valid.append(Candidate(claim, stream, record_id, load_id, by, raw.address, place, redriven))
-        known = admission.store(valid)
+        known, entered = admission.store(valid)
+        as_entered = {candidate.place: candidate for candidate in entered}
+        valid = [as_entered.get(candidate.place, candidate) for candidate in valid]
         standing = admission.count(list(rejected.values()))
         settled: dict[int, Standing] = {}
         for place, rejection in list(rejected.items()):

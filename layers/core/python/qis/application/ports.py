@@ -94,6 +94,15 @@ class Standing(NamedTuple):
     violations: Sequence[Mapping[str, str]] = ()
 
 
+class Stored(NamedTuple):
+    """What became of candidates."""
+
+    known: Mapping[int, Known]
+    """Those that do not enter, by their place in the batch."""
+    entered: Sequence[Candidate]
+    """The others, as they entered: a claim that its source makes once more has an identity of its own."""
+
+
 class Admission(Protocol):
     """Claims entering the log in one transaction: all of it is stored, or nothing."""
 
@@ -128,12 +137,8 @@ class Admission(Protocol):
         """Store the raw payloads of the batch, until they are moved to the raw store."""
         ...
 
-    def store(self, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
-        """Append the claims that their streams, which are taken, do not hold yet.
-
-        Returns:
-            Those that do not enter, by their place in the batch.
-        """
+    def store(self, candidates: Sequence[Candidate]) -> Stored:
+        """Append the claims that their streams, which are taken, do not hold yet."""
         ...
 
     def count(self, rejected: Sequence[Rejection]) -> Mapping[str, Standing]:

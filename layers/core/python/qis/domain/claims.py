@@ -128,20 +128,22 @@ def chronological(recorded: Iterable[tuple[Claim[V], Snap]]) -> list[Claim[V]]:
     timed: list[tuple[int, Claim[V]]] = []
     for claim, recorded_at in recorded:
         before = latest.get(claim.source, _EARLIEST)
-        received_at = usable_reception(claim.received_at, recorded_at)
-        moment = before if received_at is None else min(received_at.ns, recorded_at.ns)
+        moment = moment_of(claim.received_at, recorded_at, before)
         latest[claim.source] = max(before, moment)
         timed.append((moment, claim))
     timed.sort(key=itemgetter(0))
     return [claim for _, claim in timed]
 
 
-def usable_reception(received_at: Snap | None, recorded_at: Snap) -> Snap | None:
-    """The time of reception, or ``None`` where none was given or it lies beyond the skew of clocks ahead of
-    the moment of recording."""
+def moment_of(received_at: Snap | None, recorded_at: Snap, before: int) -> int:
+    """How late a claim is, in nanoseconds.
+
+    Args:
+        before: how late its source's latest claim before it is, which it shares without a usable time.
+    """
     if received_at is None or received_at.ns > recorded_at.ns + CLOCK_SKEW_NS:
-        return None
-    return received_at
+        return before
+    return min(received_at.ns, recorded_at.ns)
 
 
 _EARLIEST = -(2**63)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -18,10 +18,11 @@ from uuid import UUID
 from qis.adapters.postgres import receipts
 from qis.adapters.postgres.connection import Database
 from qis.adapters.postgres.log import COPY, WAKE_CHANNEL, copy_row, json_text
-from qis.application.admission import Held, accepted_records, already_known
-from qis.application.ports import Admission, Candidate, Known, Rejection, Standing
+from qis.application.admission import Held, Statement, accepted_records, sort_out
+from qis.application.ports import Admission, Candidate, Rejection, Standing, Stored
 from qis.application.raw import RawBatch
 from qis.domain.events import DATA_INGESTED
+from qis.domain.snap import Snap, parse_instant
 
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
@@ -35,6 +36,21 @@ ON CONFLICT (address) DO NOTHING
 
 _RUN = 100
 """Events whose rows are rendered together."""
+
+_STATEMENTS = """
+SELECT h.stream, e.data ->> 'claim_id', e.data ->> 'source', e.data ->> 'received_at', e.recorded_at
+FROM json_array_elements_text(%s::json) AS s (name) JOIN stream_heads h ON h.stream = s.name
+CROSS JOIN LATERAL (
+    SELECT e.data, e.recorded_at, e.version FROM events e
+    WHERE e.stream = h.stream AND e.recorded_at >= h.first_at AND e.type = 'DataIngested'
+) e
+ORDER BY h.stream, e.version
+"""
+
+_DUPLICATES = """
+SELECT record_id FROM ingest_outcomes
+WHERE record_id IN (SELECT json_array_elements_text(%s::json)) AND outcome = 'duplicate'
+"""
 
 _GIVE_BACK = "SELECT give_back_streams(%s, %s)"
 
@@ -62,6 +78,33 @@ class _Found(NamedTuple):
     """When that is recorded which enters a stream that was there."""
     moment: str
     """When that is recorded which enters the others."""
+
+
+class _Lookup:
+    """``Lookup`` in the transaction of an admission."""
+
+    def __init__(self, connection: Connection, found: _Found) -> None:
+        self._connection = connection
+        self._found = found
+
+    def statements(self, streams: Collection[str]) -> Mapping[str, list[Statement]]:
+        """See ``Lookup.statements``."""
+        statements: dict[str, list[Statement]] = {}
+        rows = self._connection.execute(_STATEMENTS, (json_text(sorted(streams)),))
+        for stream, claim_id, source, received_at, recorded_at in rows:
+            received = None if received_at is None else parse_instant(received_at, "received_at")
+            statement = Statement(claim_id, source, received, Snap.of(recorded_at))
+            statements.setdefault(stream, []).append(statement)
+        return statements
+
+    def duplicates(self, records: Collection[str]) -> frozenset[str]:
+        """See ``Lookup.duplicates``."""
+        rows = self._connection.execute(_DUPLICATES, (json_text(sorted(records)),))
+        return frozenset(record_id for (record_id,) in rows)
+
+    def recorded_at(self, stream: str) -> Snap:
+        """See ``Lookup.recorded_at``."""
+        return parse_instant(self._found.moments.get(stream, self._found.moment), "recorded_at")
 
 
 class _Admission:
@@ -107,21 +150,21 @@ class _Admission:
         """See ``Admission.keep``."""
         self._connection.execute(_KEEP_RAW, (raw.address, raw.body))
 
-    def store(self, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
+    def store(self, candidates: Sequence[Candidate]) -> Stored:
         """See ``Admission.store``."""
         if self._asked is None:
-            return {}
+            return Stored({}, ())
         loads = json_text(sorted({c.load_id for c in candidates}))
         mixed = self._connection.execute(_MIXED, (loads,))
         self._asking.close()
         self._mixed = frozenset(load_id for (load_id,) in mixed)
         found = self._found(self._asked)
-        known = already_known(candidates, found.claims)
+        stored = sort_out(candidates, found.claims, _Lookup(self._connection, found))
+        known, entering = stored
         self._held = found.claims
         if known:
             self._duplicates = [c for c in candidates if known.get(c.place) == "duplicate"]
-            candidates = [c for c in candidates if c.place not in known]
-        self._entered = list(candidates)
+        self._entered = candidates = list(entering)
         if candidates:
             with self._connection.cursor().copy(COPY) as copy:
                 for run in range(0, len(candidates), _RUN):
@@ -129,7 +172,7 @@ class _Admission:
             self._connection.execute(f"NOTIFY {WAKE_CHANNEL}")
         if len(candidates) < self._wanted.total():
             self._give_back(found.versions)
-        return known
+        return stored
 
     def _found(self, asked: Cursor[Any]) -> _Found:
         rows = iter(asked)

@@ -167,6 +167,8 @@ def _shadow(connection: Connection, name: str) -> Iterator[_Shadow]:
         beside = make_conninfo("", **info.get_parameters(), password=info.password or None)
         with psycopg.connect(beside, autocommit=True) as second:
             second.execute("SET statement_timeout = 0")
+            # The shadow is worth nothing before the swap, whose commit makes all before it durable.
+            second.execute("SET synchronous_commit = off")
             shadow = _Shadow(model, second)
             for table in (shadow.table, shadow.replaced):
                 second.execute(f"DROP TABLE IF EXISTS {table}")
