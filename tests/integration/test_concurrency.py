@@ -270,6 +270,22 @@ def test_pages_types_and_the_checkpoint_of_a_follower(database: FreshDatabase) -
     assert PostgresFollower(database.another().connect(), "other").checkpoint() == START
 
 
+def test_a_page_of_a_follower_is_bounded_by_bytes_too(database: FreshDatabase) -> None:
+    """One event is read whatever its size: else nothing would ever be read again."""
+    store = PostgresEventStore(database.app)
+    for number, size in enumerate((10, 60_000, 60_000, 10, 10)):
+        data = {"number": number, "reference_data_id": "X", "text": "x" * size}
+        assert not store.append([append(f"s{number}", 0, NewEvent("QualityMetricsCalculated", data))])
+    follower = PostgresFollower(database.app.connect(), "test")
+    pages, after = [], START
+    while events := follower.read(after, 4, most_bytes=1_000):
+        pages.append([e.data["number"] for e in events])
+        after = events[-1].position
+    assert pages == [[0], [1], [2], [3, 4]]
+    both = follower.read(START, 4, ("QualityMetricsCalculated",), 130_000)
+    assert [e.data["number"] for e in both] == [0, 1, 2, 3]
+
+
 def test_one_process_at_a_time_follows_under_a_name_and_the_next_takes_over(database: FreshDatabase) -> None:
     first, second = database.another(), database.another()
     assert PostgresFollower(first.connect(), "relay").acquire(1)

@@ -10,7 +10,7 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from itertools import count
+from itertools import accumulate, count
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from qis.application.arrivals import Arrived
 from qis.application.detectors import Kept, Past
 from qis.application.ingest import Ingest
 from qis.application.ports import (
+    BUDGET,
     Admission,
     Append,
     Basis,
@@ -507,9 +508,13 @@ class MemoryFollower:
         self._store = store
         self._at = ev.START
 
-    def read(self, after: ev.Position, limit: int, types: Collection[str] = ()) -> Sequence[ev.Event]:
+    def read(
+        self, after: ev.Position, limit: int, types: Collection[str] = (), most_bytes: int = BUDGET
+    ) -> Sequence[ev.Event]:
         wanted = (e for e in self._store.log if e.position > after and (not types or e.type in types))
-        return [e for _, e in zip(range(limit), wanted, strict=False)]
+        events = [e for _, e in zip(range(limit), wanted, strict=False)]
+        sizes = accumulate(len(json.dumps(e.data)) for e in events)
+        return [e for n, (e, size) in enumerate(zip(events, sizes, strict=True)) if not n or size <= most_bytes]
 
     def checkpoint(self) -> ev.Position:
         return self._at

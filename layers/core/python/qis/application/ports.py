@@ -375,11 +375,26 @@ class Backbone(Protocol):
         ...
 
 
+BUDGET = 8 * 1024 * 1024
+"""Bytes of events' data that a follower reads at once: decoded, JSON takes up to eight times as much."""
+
+
 class FollowerLog(Protocol):
     """Reading the log in its gap-free order, with a durable checkpoint."""
 
-    def read(self, after: Position, limit: int, types: Collection[str] = ()) -> Sequence[Event]:
-        """Events after a position that no running transaction can still precede, in order."""
+    def read(
+        self, after: Position, limit: int, types: Collection[str] = (), most_bytes: int = BUDGET
+    ) -> Sequence[Event]:
+        """Events after a position that no running transaction can still precede, in order.
+
+        Args:
+            limit: most events.
+            types: the only types to read; empty: all.
+            most_bytes: most bytes of the events' data together. The first event is read whatever its size.
+
+        Returns:
+            No events only where there are none: fewer than ``limit`` do not mean the end of the log.
+        """
         ...
 
     def checkpoint(self) -> Position: ...

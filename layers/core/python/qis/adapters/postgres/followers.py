@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from qis.adapters.postgres.log import COLUMNS, WAKE_CHANNEL, event_of
+from qis.application.ports import BUDGET
 from qis.domain.events import START, Event, Position
 
 if TYPE_CHECKING:
@@ -15,12 +16,18 @@ if TYPE_CHECKING:
 
 # Pairs below the horizon of running transactions are final: whoever commits later comes after them.
 _READ = f"""
-SELECT {COLUMNS} FROM events
-WHERE (tx, position) > (%s::xid8, %s) AND tx < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY tx, position LIMIT %s
+SELECT {COLUMNS} FROM (
+    SELECT *, sum(octet_length(data::text)) OVER log AS bytes, row_number() OVER log AS number FROM (
+        SELECT {COLUMNS} FROM events
+        WHERE (tx, position) > (%s::xid8, %s) AND tx < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY tx, position LIMIT %s
+    ) next
+    WINDOW log AS (ORDER BY tx, position ROWS UNBOUNDED PRECEDING)
+) counted
+WHERE number = 1 OR bytes <= %s ORDER BY tx, position
 """  # noqa: S608 - the only thing interpolated is the constant list of columns
 
-_READ_TYPES = _READ.replace("ORDER BY", "AND type = ANY(%s) ORDER BY")
+_READ_TYPES = _READ.replace("ORDER BY tx, position LIMIT", "AND type = ANY(%s) ORDER BY tx, position LIMIT")
 
 _LAG = """
 SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0), 0)::float8 FROM (
@@ -87,13 +94,15 @@ class PostgresFollower:
             self._position = position
         return self._position
 
-    def read(self, after: Position, limit: int, types: Collection[str] = ()) -> Sequence[Event]:
+    def read(
+        self, after: Position, limit: int, types: Collection[str] = (), most_bytes: int = BUDGET
+    ) -> Sequence[Event]:
         """See ``FollowerLog.read``."""
         place = (str(after.tx), after.sequence)
         if types:
-            rows = self._connection.execute(_READ_TYPES, (*place, sorted(types), limit))
+            rows = self._connection.execute(_READ_TYPES, (*place, sorted(types), limit, most_bytes))
         else:
-            rows = self._connection.execute(_READ, (*place, limit))
+            rows = self._connection.execute(_READ, (*place, limit, most_bytes))
         return [event_of(row) for row in rows]
 
     def move(self, to: Position, at: datetime) -> None:
