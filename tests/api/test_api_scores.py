@@ -10,6 +10,7 @@ import pytest
 
 from qis.adapters.postgres.followers import Misplaced, PostgresFollower
 from qis.adapters.postgres.scoreboard import FOLLOWER, PostgresScoreStore, PostgresSequences
+from qis.application.ports import BUDGET
 from qis.domain.events import Position
 from qis.domain.scoreboard import FOLLOWED
 from qis.domain.snap import Snap
@@ -191,3 +192,22 @@ def test_numbers_that_did_not_come_are_in_the_scores_of_their_source(
     assert world.quality.sequences(kept, later) == 1
     told = [e.type for e in world.log() if e.data.get("kind") == "sequence_gap" or "Resolved" in e.type]
     assert told == ["QualityIssueDetected", "QualityIssueResolved"]
+
+
+_LARGE = """
+INSERT INTO events (recorded_at, event_id, stream, version, type, type_version, actor, correlation_id, data)
+SELECT now(), gen_random_uuid(), 'value:X@' || n, 1, 'DataIngested', 1, 'test', 'test', jsonb_build_object(
+    'reference_data_id', %s::text, 'snap', '2026-01-05T00:00:00Z', 'source', 'ecb', 'claim_id', n::text,
+    'value', repeat('x', 63000)) FROM generate_series(1, 300) n
+"""
+
+
+def test_a_batch_of_the_scoreboard_is_bounded_by_bytes(world: World, database: FreshDatabase) -> None:
+    with database.connect() as owner:
+        owner.execute(_LARGE, (INTRADAY,))
+    world.reads.settle()
+    with PostgresScoreStore(database.another()).session() as session:
+        assert session is not None
+        held = session.read(FOLLOWED, 5_000)
+    assert 0 < sum(len(str(e.data)) for e in held) <= BUDGET
+    assert world.scoreboard.advance(datetime.now(UTC)).events == 300

@@ -514,7 +514,9 @@ class MemoryFollower:
         wanted = (e for e in self._store.log if e.position > after and (not types or e.type in types))
         events = [e for _, e in zip(range(limit), wanted, strict=False)]
         sizes = accumulate(len(json.dumps(e.data)) for e in events)
-        return [e for n, (e, size) in enumerate(zip(events, sizes, strict=True)) if not n or size <= most_bytes]
+        return [
+            e for n, (e, size) in enumerate(zip(events, sizes, strict=True)) if not n or size <= most_bytes
+        ]
 
     def checkpoint(self) -> ev.Position:
         return self._at

@@ -42,13 +42,17 @@ class MemoryScores:
         self.sums: dict[Cell, Tally] = {}
         self.numbered: dict[ChannelKey, dict[str, Any]] = {}
         self.busy = False
+        self.largest = 10**6
+        """Events that fit into the bytes of a batch."""
 
     @contextmanager
     def session(self) -> Iterator[MemoryScores | None]:
         yield None if self.busy else self
 
     def read(self, types: Collection[str], limit: int) -> Sequence[ev.Event]:
-        return [e for e in self._store.log if e.position > self._at and e.type in types][:limit]
+        return [e for e in self._store.log if e.position > self._at and e.type in types][
+            : min(limit, self.largest)
+        ]
 
     def states(self, keys: Collection[Key]) -> Mapping[Key, ValueState]:
         return {k: ValueState.of(self._states[k]) for k in keys if k in self._states}
@@ -387,3 +391,17 @@ def test_every_claim_is_in_one_window_whatever_the_batches(seconds: list[int], s
         start + n * LENGTH: count for n in range(11) if (count := sum(s // 60 == n for s in seconds))
     }
     assert board.advance(start + timedelta(hours=1) + LATENESS).closed == []
+
+
+def test_a_batch_that_is_short_because_its_events_are_large_is_not_the_end_of_the_log() -> None:
+    start = datetime(2026, 1, 5, 9, tzinfo=UTC)
+    ticks = (start + n * LENGTH for n in range(7))
+    store = MemoryEventStore(lambda: next(ticks))
+    for n in range(7):
+        store.append([append(f"one:{n}", 0, ingested(EUR, snap(0), "alpha", n, None))])
+    scores = MemoryScores(store)
+    scores.largest = 2
+    done = board(scores).advance(start + 7 * LENGTH + LATENESS)
+    assert done.events == 7
+    assert [w.claims for _, w in done.closed] == [1] * 7
+    assert scores.windows(LENGTH).late == 0

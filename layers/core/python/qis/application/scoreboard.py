@@ -52,7 +52,7 @@ class ScoreSession(Protocol):
     """One transaction of the follower."""
 
     def read(self, types: Collection[str], limit: int) -> Sequence[ev.Event]:
-        """The next events after the checkpoint that are final."""
+        """The next events after the checkpoint that are final; none only where there are none."""
         ...
 
     def states(self, keys: Collection[Key]) -> Mapping[Key, ValueState]:
@@ -136,8 +136,9 @@ class Scoreboard:
         for event in events:
             if event.type in COUNTED:
                 windows.take(event.recorded_at, event.type, event.data)
-        # At the end of the log everything up to now is there, but for transactions that still run.
-        more = len(events) == limit
+        # At the end of the log everything up to now is there, but for transactions that still run. The end
+        # is where nothing is read: a batch may be short because its events are large.
+        more = bool(events)
         closed = windows.advance((events[-1].recorded_at if more else now) - self._lateness)
         states, changes = self._changes(session, [e for e in events if e.type in FOLLOWED])
         to = events[-1].position if events else None
