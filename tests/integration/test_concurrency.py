@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from qis.adapters.postgres import followers
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.followers import PostgresFollower
 from qis.application.ports import Append
@@ -284,6 +285,25 @@ def test_a_page_of_a_follower_is_bounded_by_bytes_too(database: FreshDatabase) -
     assert pages == [[0], [1], [2], [3, 4]]
     both = follower.read(START, 4, ("QualityMetricsCalculated",), 130_000)
     assert [e.data["number"] for e in both] == [0, 1, 2, 3]
+
+
+_INCOMPRESSIBLE = """
+INSERT INTO events (recorded_at, event_id, stream, version, type, type_version, actor, correlation_id, data)
+SELECT now(), gen_random_uuid(), 's' || n, 1, 'QualityMetricsCalculated', 1, 'test', 'test',
+    jsonb_build_object('text', (SELECT string_agg(md5(n || ' ' || part), '') FROM generate_series(1, 2000) part))
+FROM generate_series(1, 200) n
+"""
+
+
+def test_a_page_of_large_events_does_not_read_those_after_it(database: FreshDatabase) -> None:
+    """Else a log of large events would cost each page its limit of them, up to the statement's time limit."""
+    with database.connect() as owner:
+        owner.execute(_INCOMPRESSIBLE)
+        explained = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + followers._READ
+        (row,) = owner.execute(explained.encode(), ("0", 0, 1_000, 200_000, 200_000)).fetchall()
+        blocks = row[0][0]["Plan"]["Shared Hit Blocks"] + row[0][0]["Plan"]["Shared Read Blocks"]
+    assert len(PostgresFollower(database.app.connect(), "test").read(START, 1_000, most_bytes=200_000)) == 3
+    assert blocks < 400, "each of the 200 events takes 8"
 
 
 def test_one_process_at_a_time_follows_under_a_name_and_the_next_takes_over(database: FreshDatabase) -> None:

@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 # Pairs below the horizon of running transactions are final: whoever commits later comes after them.
+# Stored sizes come first: they cost nothing, and only what they let through is decompressed to be measured.
 _READ = f"""
 SELECT {COLUMNS} FROM (
-    SELECT *, sum(octet_length(data::text)) OVER log AS bytes, row_number() OVER log AS number FROM (
-        SELECT {COLUMNS} FROM events
-        WHERE (tx, position) > (%s::xid8, %s) AND tx < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY tx, position LIMIT %s
-    ) next
+    SELECT *, sum(octet_length(data::text)) OVER log AS bytes FROM (
+        SELECT *, sum(pg_column_size(data)) OVER log AS stored, row_number() OVER log AS number FROM (
+            SELECT {COLUMNS} FROM events
+            WHERE (tx, position) > (%s::xid8, %s) AND tx < pg_snapshot_xmin(pg_current_snapshot())
+            ORDER BY tx, position LIMIT %s
+        ) next
+        WINDOW log AS (ORDER BY tx, position ROWS UNBOUNDED PRECEDING)
+    ) sized
+    WHERE number = 1 OR stored <= %s
     WINDOW log AS (ORDER BY tx, position ROWS UNBOUNDED PRECEDING)
-) counted
+) measured
 WHERE number = 1 OR bytes <= %s ORDER BY tx, position
 """  # noqa: S608 - the only thing interpolated is the constant list of columns
 
@@ -98,11 +103,11 @@ class PostgresFollower:
         self, after: Position, limit: int, types: Collection[str] = (), most_bytes: int = BUDGET
     ) -> Sequence[Event]:
         """See ``FollowerLog.read``."""
-        place = (str(after.tx), after.sequence)
+        place, size = (str(after.tx), after.sequence), (limit, most_bytes, most_bytes)
         if types:
-            rows = self._connection.execute(_READ_TYPES, (*place, sorted(types), limit, most_bytes))
+            rows = self._connection.execute(_READ_TYPES, (*place, sorted(types), *size))
         else:
-            rows = self._connection.execute(_READ, (*place, limit, most_bytes))
+            rows = self._connection.execute(_READ, (*place, *size))
         return [event_of(row) for row in rows]
 
     def move(self, to: Position, at: datetime) -> None:
