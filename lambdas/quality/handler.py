@@ -57,7 +57,7 @@ def bootstrap() -> App:
     store, catalogue = PostgresEventStore(database), PostgresCatalogue(database, time.monotonic)
     gc.freeze()  # what is loaded stays; collecting it over and over costs milliseconds a batch
     facts = PostgresFacts(database)
-    records = ClaimedRecords(facts, store)
+    records = ClaimedRecords(facts)
     watchers = (
         *WATCHERS,
         BusinessRules(PostgresCheckedValues(database)),

@@ -35,7 +35,7 @@ from qis.application.ports import (
     Stored,
     Unavailable,
 )
-from qis.application.quality import OpenFinding, Progress
+from qis.application.quality import ClaimEntry, OpenFinding, Progress
 from qis.application.raw import RawBatch
 from qis.domain import events as ev
 from qis.domain.checks import Check, parse_check
@@ -555,6 +555,23 @@ class MemoryFacts:
             if chosen := [*before, *(f for f in facts if low <= f.snap <= high), *after]:
                 found[id_] = chosen
         return found
+
+    def claims(self, wanted: Mapping[str, Collection[Snap]]) -> Sequence[ClaimEntry]:
+        return [
+            ClaimEntry(
+                *_key(e.data),
+                e.version,
+                e.data["source"],
+                parse_instant(e.data["received_at"], "") if "received_at" in e.data else None,
+                e.recorded_at,
+            )
+            for e in sorted(self._store.log, key=lambda e: (e.stream, e.version))
+            if e.type == ev.DATA_INGESTED and _key(e.data)[1] in wanted.get(_key(e.data)[0], ())
+        ]
+
+    def claimed(self, entries: Collection[ClaimEntry]) -> Sequence[ev.Data]:
+        places = {(ev.value_stream(e.reference_data_id, e.snap.text), e.version) for e in entries}
+        return [e.data for e in self._store.log if (e.stream, e.version) in places]
 
     def open_findings(self, ids: Collection[str]) -> Sequence[OpenFinding]:
         opened = (e.data for e in self._store.log if e.type == ev.QUALITY_ISSUE_DETECTED)

@@ -71,7 +71,7 @@ class Spine:
         self.letters = MemoryDeadLetters()
         self.ingest = ingest_into(store, book, letters=self.letters)
         facts = MemoryFacts(store)
-        records = ClaimedRecords(facts, store)
+        records = ClaimedRecords(facts)
         watchers = (*WATCHERS, Detectors(MemoryDetectorStates(facts), records), RecordDetectors(records))
         reconciler = Reconciler(store, book)
         quality = Quality(store, book, facts, watchers)

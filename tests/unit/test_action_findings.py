@@ -302,7 +302,7 @@ class World:
         self.facts = MemoryFacts(self.store)
         kept = FixedCatalogue(catalogue(SERIES.values(), [records.rules()]))
         self.claims: dict[str, list[Claim[Any]]] = {}
-        found = ClaimedRecords(self.facts, self.store)
+        found = ClaimedRecords(self.facts)
         watchers = [Detectors(MemoryDetectorStates(self.facts), found), RecordDetectors(found)]
         self.quality = Quality(self.store, kept, self.facts, watchers)
 

@@ -85,7 +85,7 @@ class World:
         self.store = MemoryEventStore()
         facts = MemoryFacts(self.store)
         book = FixedCatalogue(BOOK)
-        detectors = Detectors(MemoryDetectorStates(facts), ClaimedRecords(facts, self.store))
+        detectors = Detectors(MemoryDetectorStates(facts), ClaimedRecords(facts))
         self.quality = Quality(self.store, book, facts, [detectors])
         self.arrivals = ArrivalWatch(MemoryArrivalStates(), book, self.quality)
         self._claims: dict[Snap, list[Claim[Any]]] = {}

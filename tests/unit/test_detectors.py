@@ -66,7 +66,7 @@ class World:
         self.states = MemoryDetectorStates(self.facts)
         unit = {"unit": "percent"} if kind is Kind.RATE else {}
         kept = catalogue([series() if kind is Kind.FX_RATE else series_of(kind, EUR, **unit)], [rules()])
-        records = ClaimedRecords(self.facts, self.store)
+        records = ClaimedRecords(self.facts)
         watchers = [Detectors(self.states, records)]
         self.quality = Quality(self.store, FixedCatalogue(kept), self.facts, watchers)
 

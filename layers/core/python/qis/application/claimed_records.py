@@ -4,35 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qis.domain import events as ev
 from qis.domain.claims import Claim, chronological
 from qis.domain.series import Kind
 from qis.domain.snap import Snap, zone_of
 
 if TYPE_CHECKING:
-    from qis.application.ports import Catalogue, EventStore
-    from qis.application.quality import Facts
+    from qis.application.ports import Catalogue
+    from qis.application.quality import ClaimEntry, Facts
     from qis.domain.detection.explained import Events
     from qis.domain.detection.records import Said
     from qis.domain.kinds.record import Record
 
 Span = tuple[Snap, Snap]
+ACTIONS_AT_A_TIME = 500
+"""Corporate actions that are read at once; they are a kilobyte each."""
 
 
 class ClaimedRecords:
-    """Claims of records as the detectors want them; the log is read once for all that are asked for."""
+    """Claims of records as the detectors want them. A document is read only where it is looked at: a snap may
+    have many claims, each of the largest size."""
 
-    def __init__(self, facts: Facts, store: EventStore) -> None:
+    def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._store = store
 
     def said(self, catalogue: Catalogue, wanted: Mapping[str, Collection[Snap]]) -> Mapping[str, list[Said]]:
         """The last claim of each source at snaps of series, with its document."""
         from qis.domain.detection.records import said_of
 
-        return {id_: said_of(claims) for id_, claims in self._claims(catalogue, wanted).items()}
+        by_key: dict[tuple[str, Snap], list[ClaimEntry]] = {}
+        for entry in self._facts.claims(wanted):
+            by_key.setdefault((entry.reference_data_id, entry.snap), []).append(entry)
+        last: list[ClaimEntry] = []
+        for entries in by_key.values():
+            ordered = chronological((e, Snap.of(e.recorded_at)) for e in entries)
+            last += {e.source: e for e in ordered}.values()
+        found: dict[str, list[Claim[Record]]] = {id_: [] for id_ in wanted}
+        for data in self._facts.claimed(last):
+            id_ = data["reference_data_id"]
+            found[id_].append(Claim.from_json(data, catalogue.series[id_].structure))
+        return {id_: said_of(claims) for id_, claims in found.items()}
 
     def events(self, catalogue: Catalogue, prices: Mapping[str, Span]) -> Mapping[str, Events]:
         """The corporate actions that may have moved series of prices between two snaps, of those that an
@@ -60,28 +72,17 @@ class ClaimedRecords:
             return {}
         from qis.domain.detection.explained import day_zone
 
+        days_of: dict[str, set[date]] = {}
+        entries = self._facts.claims(wanted)
+        for start in range(0, len(entries), ACTIONS_AT_A_TIME):
+            for data in self._facts.claimed(entries[start : start + ACTIONS_AT_A_TIME]):
+                days_of.setdefault(data["reference_data_id"], set()).update(_days(data["value"]))
         found: dict[str, set[Snap]] = {}
-        for id_, claims in self._claims(catalogue, wanted).items():
-            days = {d for c in claims for d in _days(c)}
+        for id_, days in days_of.items():
             for price in moved_by[id_]:
                 if price in catalogue.series and days:
                     zone = day_zone(catalogue.series[price])
                     found.setdefault(price, set()).update(_start(day, zone) for day in days)
-        return found
-
-    def _claims(
-        self, catalogue: Catalogue, wanted: Mapping[str, Collection[Snap]]
-    ) -> Mapping[str, list[Claim[Record]]]:
-        """Every claim at these snaps, in the order in which its source made it."""
-        streams = {ev.value_stream(i, s.text): i for i, snaps in wanted.items() for s in snaps}
-        found: dict[str, list[Claim[Record]]] = {id_: [] for id_ in wanted}
-        for stream, loaded in self._store.load(streams.keys()).items():
-            structure = catalogue.series[streams[stream]].structure
-            found[streams[stream]] += chronological(
-                (Claim.from_json(event.data, structure), Snap.of(event.recorded_at))
-                for event in loaded.events
-                if event.type == ev.DATA_INGESTED
-            )
         return found
 
 
@@ -97,8 +98,7 @@ def _moved_by(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _days(claim: Claim[Record]) -> Iterable[date]:
-    document = claim.value.document
+def _days(document: Mapping[str, Any]) -> Iterable[date]:
     named = (document.get("ex_date"), document.get("effective_date"))
     return [date.fromisoformat(day) for day in named if day]
 

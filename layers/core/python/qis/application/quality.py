@@ -142,6 +142,18 @@ class Progress(NamedTuple):
     """The last series done, in order of identifiers; ``None``: all of them."""
 
 
+class ClaimEntry(NamedTuple):
+    """A claim in the log, without its value."""
+
+    reference_data_id: str
+    snap: Snap
+    version: int
+    """Of its event in the stream of the value."""
+    source: str
+    received_at: Snap | None
+    recorded_at: datetime
+
+
 class Facts(Protocol):
     """What each source said per snap."""
 
@@ -153,6 +165,14 @@ class Facts(Protocol):
         self, spans: Mapping[str, tuple[Snap, Snap]], reach: Mapping[str, int]
     ) -> Mapping[str, list[Fact]]:
         """Facts of each series within its span and up to ``reach`` snaps on either side, in snap order."""
+        ...
+
+    def claims(self, wanted: Mapping[str, Collection[Snap]]) -> Sequence[ClaimEntry]:
+        """Every claim at snaps of series, those of one snap in the order of the log."""
+        ...
+
+    def claimed(self, entries: Collection[ClaimEntry]) -> Sequence[ev.Data]:
+        """The data of claims' events, in any order. The caller bounds their number: each may be of 64 kB."""
         ...
 
     def open_findings(self, ids: Collection[str]) -> Sequence[OpenFinding]:
@@ -201,7 +221,7 @@ class Quality:
         self._store = store
         self._catalogue = catalogue
         self._facts = facts
-        self._records = ClaimedRecords(facts, store)
+        self._records = ClaimedRecords(facts)
         self._watchers = watchers
 
     def follow(self, events: Sequence[Mapping[str, Any]]) -> int:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
 from qis.domain.errors import InvalidInput, refuse
 from qis.domain.kinds.record import Record, Structure, Value, stored_value, value_json
@@ -114,7 +114,20 @@ CLOCK_SKEW_NS = 900 * NANOS
 """How far the clock of a collector may be ahead of ours. A later time of reception is wrong."""
 
 
-def chronological(recorded: Iterable[tuple[Claim[V], Snap]]) -> list[Claim[V]]:
+class Received(Protocol):
+    """What tells when a source made a claim."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def received_at(self) -> Snap | None: ...
+
+
+C = TypeVar("C", bound=Received)
+
+
+def chronological(recorded: Iterable[tuple[C, Snap]]) -> list[C]:
     """Claims on one snap in the order in which their sources made them; each source's last word comes last.
 
     A claim is as late as it was received, but not later than it was recorded. One without a usable time of
@@ -125,7 +138,7 @@ def chronological(recorded: Iterable[tuple[Claim[V], Snap]]) -> list[Claim[V]]:
         recorded: claims in the order of the log, each with when it was recorded.
     """
     latest: dict[str, int] = {}
-    timed: list[tuple[int, Claim[V]]] = []
+    timed: list[tuple[int, C]] = []
     for claim, recorded_at in recorded:
         before = latest.get(claim.source, _EARLIEST)
         moment = moment_of(claim.received_at, recorded_at, before)

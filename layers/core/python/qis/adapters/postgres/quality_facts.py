@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from qis.adapters.postgres.connection import Database
-from qis.application.quality import OpenFinding, Progress
-from qis.domain.events import Position
+from qis.adapters.postgres.log import COLUMNS, event_of
+from qis.application.quality import ClaimEntry, OpenFinding, Progress
+from qis.domain.events import Data, Position, value_stream
 from qis.domain.findings import Fact
-from qis.domain.snap import Snap
+from qis.domain.snap import Snap, parse_instant
 
 _KEEP = """
 INSERT INTO quality_facts AS f (reference_data_id, snap_ns, tx, position, status, claims, volumes)
@@ -39,6 +40,23 @@ CROSS JOIN LATERAL (
 ) f
 ORDER BY k.id, f.snap_ns
 """
+
+# The stream's head says since when it has events, so that only those months are read.
+_CLAIMS = """
+SELECT h.stream, e.version, e.source, e.received_at, e.recorded_at
+FROM stream_heads h CROSS JOIN LATERAL (
+    SELECT e.version, c.source, c.received_at, e.recorded_at
+    FROM events e CROSS JOIN LATERAL jsonb_to_record(e.data) AS c(source text, received_at text)
+    WHERE e.stream = h.stream AND e.recorded_at >= h.first_at AND e.type = 'DataIngested'
+) e
+WHERE h.stream IN (SELECT json_array_elements_text(%s::json))
+ORDER BY h.stream, e.version
+"""
+
+_CLAIMED = f"""
+SELECT {COLUMNS} FROM json_to_recordset(%s) AS k(head text, number integer, moment timestamptz)
+JOIN events e ON e.stream = k.head AND e.version = k.number AND e.recorded_at = k.moment
+"""  # noqa: S608 - the only thing interpolated is the constant list of columns
 
 _LAST = """
 SELECT DISTINCT ON (reference_data_id) reference_data_id, snap_ns, status, claims, volumes
@@ -100,6 +118,34 @@ class PostgresFacts:
         for id_, ns, status, claims, volumes in rows:
             found.setdefault(id_, []).append(Fact(Snap(ns), status, claims, volumes or {}))
         return found
+
+    def claims(self, wanted: Mapping[str, Collection[Snap]]) -> Sequence[ClaimEntry]:
+        """See ``Facts.claims``."""
+        keys = {value_stream(i, s.text): (i, s) for i, snaps in wanted.items() for s in snaps}
+        rows = self._database.connect().execute(_CLAIMS, (json.dumps(sorted(keys)),))
+        return [
+            ClaimEntry(
+                *keys[stream],
+                version,
+                source,
+                None if received_at is None else parse_instant(received_at, "received_at"),
+                recorded_at,
+            )
+            for stream, version, source, received_at, recorded_at in rows
+        ]
+
+    def claimed(self, entries: Collection[ClaimEntry]) -> Sequence[Data]:
+        """See ``Facts.claimed``."""
+        given = [
+            {
+                "head": value_stream(e.reference_data_id, e.snap.text),
+                "number": e.version,
+                "moment": e.recorded_at.isoformat(),
+            }
+            for e in entries
+        ]
+        rows = self._database.connect().execute(_CLAIMED, (json.dumps(given),))
+        return [event_of(row).data for row in rows]
 
     def open_findings(self, ids: Collection[str]) -> Sequence[OpenFinding]:
         """See ``Facts.open_findings``."""
