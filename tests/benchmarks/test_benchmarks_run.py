@@ -47,7 +47,18 @@ def handlers_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("handlers_end")
 @pytest.mark.parametrize(
     "name",
-    ["ingest", "events", "reconcile", "asof", "query", "history", "maintenance", "coldstart", "synth"],
+    [
+        "ingest",
+        "events",
+        "reconcile",
+        "asof",
+        "query",
+        "history",
+        "maintenance",
+        "memory",
+        "coldstart",
+        "synth",
+    ],
 )
 def test_a_quick_run_gives_the_document_of_the_interface(
     name: str, postgres: PostgresServer, aws: AwsServer, monkeypatch: pytest.MonkeyPatch

@@ -290,7 +290,8 @@ def test_a_page_of_a_follower_is_bounded_by_bytes_too(database: FreshDatabase) -
 _INCOMPRESSIBLE = """
 INSERT INTO events (recorded_at, event_id, stream, version, type, type_version, actor, correlation_id, data)
 SELECT now(), gen_random_uuid(), 's' || n, 1, 'QualityMetricsCalculated', 1, 'test', 'test',
-    jsonb_build_object('text', (SELECT string_agg(md5(n || ' ' || part), '') FROM generate_series(1, 2000) part))
+    jsonb_build_object('text', (SELECT string_agg(md5(n || ' ' || part), '')
+        FROM generate_series(1, 2000) part))
 FROM generate_series(1, 200) n
 """
 

@@ -35,6 +35,7 @@ BENCHMARKS = (
     "query",
     "history",
     "maintenance",
+    "memory",
     "coldstart",
     "synth",
     "latency",
