@@ -264,10 +264,12 @@ def test_raw_payloads_wait_with_their_claims_until_they_are_moved(world: World) 
             admission.count([])
     assert world.raw.waiting(10) == 2
     assert world.raw.waiting(1) == 1
-    assert list(world.raw.oldest(10)) == [first, second]
-    assert list(world.raw.oldest(1)) == [first]
+    assert list(world.raw.oldest(10, 10**6)) == [first, second]
+    assert list(world.raw.oldest(1, 10**6)) == [first]
+    assert list(world.raw.oldest(10, len(first.body) + len(second.body) - 1)) == [first]
+    assert list(world.raw.oldest(10, 1)) == [first], "one is never too many"
     world.raw.drop([first.address, "s3://raw/unknown"])
-    assert list(world.raw.oldest(10)) == [second]
+    assert list(world.raw.oldest(10, 10**6)) == [second]
 
 
 # counting ----------------------------------------------------------------------------------------

@@ -413,8 +413,13 @@ class MemoryRawOutbox:
     def __init__(self, store: MemoryEventStore) -> None:
         self._store = store
 
-    def oldest(self, limit: int) -> Sequence[RawBatch]:
-        return list(self._store.raw.values())[:limit]
+    def oldest(self, limit: int, most_bytes: int) -> Sequence[RawBatch]:
+        oldest: list[RawBatch] = []
+        for batch in list(self._store.raw.values())[:limit]:
+            if oldest and sum(len(b.body) for b in (*oldest, batch)) > most_bytes:
+                break
+            oldest.append(batch)
+        return oldest
 
     def drop(self, addresses: Sequence[str]) -> None:
         for address in addresses:

@@ -319,8 +319,8 @@ class RawStore(Protocol):
 class RawOutbox(Protocol):
     """Raw payloads that are stored with their claims, and not in the raw store yet."""
 
-    def oldest(self, limit: int) -> Sequence[RawBatch]:
-        """Those that wait longest."""
+    def oldest(self, limit: int, most_bytes: int) -> Sequence[RawBatch]:
+        """Those that wait longest: at most so many, of so many bytes together, but one if there is one."""
         ...
 
     def drop(self, addresses: Sequence[str]) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from qis.application.ports import RawOutbox, RawStore
 
-BATCHES = 20
-"""Batches moved together: a batch of the largest records is some megabytes, and they are held in memory."""
+BATCHES, BATCHES_BYTES = 20, 16 * 1024 * 1024
+"""Most batches that are moved together, and most bytes of them, for they are held in memory."""
 
 
 class RawBatch(NamedTuple):
@@ -46,7 +46,7 @@ def move(outbox: RawOutbox, store: RawStore) -> int:
     Raises:
         Unavailable: the store does not answer; those that it did not take stay.
     """
-    batches = outbox.oldest(BATCHES)
+    batches = outbox.oldest(BATCHES, BATCHES_BYTES)
     if batches:
         store.put(batches)
         outbox.drop([b.address for b in batches])

@@ -8,17 +8,26 @@ from qis.adapters.postgres.connection import Database
 from qis.application.raw import RawBatch
 
 
+_OLDEST = """
+SELECT address, body FROM (
+    SELECT address, body, kept_at, row_number() OVER waiting AS number,
+        sum(octet_length(body)) OVER waiting AS bytes
+    FROM (SELECT address, body, kept_at FROM raw_batches ORDER BY kept_at, address LIMIT %s) oldest
+    WINDOW waiting AS (ORDER BY kept_at, address)
+) counted
+WHERE number = 1 OR bytes <= %s ORDER BY kept_at, address
+"""
+
+
 class PostgresRawOutbox:
     """``RawOutbox`` on PostgreSQL. Whoever reads locks nothing: a batch moved twice is where it was."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def oldest(self, limit: int) -> Sequence[RawBatch]:
+    def oldest(self, limit: int, most_bytes: int) -> Sequence[RawBatch]:
         """See ``RawOutbox.oldest``."""
-        rows = self._database.connect().execute(
-            "SELECT address, body FROM raw_batches ORDER BY kept_at LIMIT %s", (limit,)
-        )
+        rows = self._database.connect().execute(_OLDEST, (limit, most_bytes))
         return [RawBatch(address, body) for address, body in rows]
 
     def drop(self, addresses: Sequence[str]) -> None:
