@@ -142,7 +142,8 @@ class Relaying:
         holder, ending = horizon_holder(connection), None
         if holder is not None and self.end_after and holder.seconds >= self.end_after:
             ending = end_holder(connection, holder, self.end_after)
-        return Report(row[0] if row else 0, follower.lag_seconds(), waiting, holder, ending)
+        rows = row[0] if row else 0
+        return Report(rows, follower.lag_seconds(), waiting, holder, ending=ending)
 
     def _over(self) -> bool:
         """Whether the time left is needed to end in peace."""

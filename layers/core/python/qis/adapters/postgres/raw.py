@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from qis.adapters.postgres.connection import Database
 from qis.application.raw import RawBatch
 
-
 _OLDEST = """
 SELECT address, body FROM (
     SELECT address, body, kept_at, row_number() OVER waiting AS number,
