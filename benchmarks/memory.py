@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,16 @@ from benchmarks.common import Document, Options, Result, document, main
 from qis.adapters.postgres.connection import Database, Target
 from qis.adapters.postgres.detector_states import PostgresDetectorStates
 from qis.adapters.postgres.event_store import PostgresEventStore
+from qis.adapters.postgres.followers import PostgresFollower
 from qis.adapters.postgres.quality_facts import PostgresFacts
 from qis.adapters.postgres.scoreboard import PostgresScoreStore
 from qis.application.claimed_records import ClaimedRecords
 from qis.application.detectors import Detectors
 from qis.application.ports import Catalogue
 from qis.application.quality import WATCHERS, Quality
+from qis.application.reconcile import Reconciler, Trigger
 from qis.application.record_detectors import RecordDetectors
+from qis.application.relay import relay_batch
 from qis.application.scoreboard import Scoreboard
 from qis.domain import events as ev
 from qis.domain.findings import Fact
@@ -43,7 +46,7 @@ ARRIVED = 3
 """A batch brings decisions on each third of the snaps: 60 are as many as have room in one."""
 CONTRACTS, QUICK_CONTRACTS = 1_000, 20
 """Contracts of a chain; 1,000 are nearly the largest claim."""
-CHAIN, PRICE = "OPT.BENCH", "BENCH.0"
+CHAIN, PRICE, DOCUMENT = "OPT.BENCH", "BENCH.0", "NOTICE.BENCH"
 SOURCES = ("alpha", "beta", "gamma")
 FIRST = datetime(2026, 1, 5, 21, tzinfo=UTC)
 
@@ -81,20 +84,25 @@ def run(given: Mapping[str, object] | None = None) -> Document:
             "scoreboard, claims of 64 kB": ("claims", "scoreboard"),
             "scoreboard, 20,000 claims on one snap": ("snap", "scoreboard"),
             "quality, chains of 64 kB": ("chains", "quality"),
+            "relay, claims of 64 kB": ("claims", "relay"),
+            "reconcile, 20,000 claims on one snap": ("undecided", "reconcile_price"),
+            "reconcile, documents of 64 kB": ("documents", "reconcile_documents"),
         }
-        results = []
+        results: list[Result] = []
+        events: dict[str, int] = {}
         for metric, (filled, case) in cases.items():
             name = f"bench_memory_{filled}"
             target = server.database(name)
-            with contextlib.closing(server.connect(name)) as owner:
-                events = _FILLED[filled](owner, quick=options.quick)
-            server.settle()
+            if filled not in events:
+                with contextlib.closing(server.connect(name)) as owner:
+                    events[filled] = _FILLED[filled](owner, quick=options.quick)
+                server.settle()
             process = [sys.executable, "-m", "benchmarks.memory", case, str(target.port), name]
             root = Path(__file__).parent.parent
-            output = subprocess.run(process, check=True, capture_output=True, text=True, cwd=root).stdout
+            output = subprocess.run(process, check=True, stdout=subprocess.PIPE, text=True, cwd=root).stdout
             answer = json.loads(output)
             if answer["events"] < 1:
-                raise RuntimeError(f"{metric}: nothing was followed of {events} events")
+                raise RuntimeError(f"{metric}: nothing was done of {events[filled]} events")
             figures = (answer["peak_mb"], "MB", "memory of the function", FUNCTION_MB)
             results.append(Result(metric, *figures, answer["peak_mb"] / FUNCTION_MB, answer["events"]))
         return document("memory", results, **parts.about(home, server))
@@ -133,6 +141,15 @@ def _fill_snap(owner: Any, *, quick: bool) -> int:
     return count + 200
 
 
+def _fill_undecided(owner: Any, *, quick: bool) -> int:
+    count = QUICK_ON_ONE_SNAP if quick else ON_ONE_SNAP
+    for first in range(0, count, 100):
+        rows = [(SOURCES[n % 3], n + 1, f"{n}.25") for n in range(first, first + 100)]
+        _claims(owner, PRICE, _snap(0), rows)
+    owner.execute(_HEADS)
+    return count
+
+
 def _fill_chains(owner: Any, *, quick: bool) -> int:
     """Each source corrects its chain of every snap twice, and each time it is decided on."""
     days, chain = (QUICK_SNAPS, _chain(QUICK_CONTRACTS)) if quick else (SNAPS, _chain(CONTRACTS))
@@ -145,7 +162,23 @@ def _fill_chains(owner: Any, *, quick: bool) -> int:
     return days * 12
 
 
-_FILLED = {"claims": _fill_claims, "snap": _fill_snap, "chains": _fill_chains}
+def _fill_documents(owner: Any, *, quick: bool) -> int:
+    """Three sources that each say three things of as many snaps as a batch of the backbone can bring."""
+    days, size = (3, 100) if quick else (60, 60_000)
+    for day in range(days):
+        rows = [(SOURCES[n % 3], n + 1, {"text": f"{n // 3}{'x' * size}"}) for n in range(9)]
+        _claims(owner, DOCUMENT, _snap(day), rows)
+    owner.execute(_HEADS)
+    return days * 9
+
+
+_FILLED = {
+    "claims": _fill_claims,
+    "snap": _fill_snap,
+    "chains": _fill_chains,
+    "undecided": _fill_undecided,
+    "documents": _fill_documents,
+}
 
 
 def _claims(owner: Any, id_: str, snap: str, rows: list[tuple[str, int, Any]]) -> None:
@@ -162,7 +195,7 @@ def _decide(owner: Any, id_: str, day: int, version: int, value: Any, claims: in
 
 
 class _Fixed:
-    """A catalogue of a chain and a price."""
+    """A catalogue of a chain, a price and documents."""
 
     def __init__(self) -> None:
         names = {"name": "x", "rules": "bench"}
@@ -174,11 +207,19 @@ class _Fixed:
             "kind": "price",
             "semantics": {"price_type": "mid", "timing": "point_in_time", "currency": "USD"},
         }
+        schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+        document_ = {
+            "reference_data_id": DOCUMENT,
+            "kind": "json",
+            "semantics": {"price_type": "record", "timing": "point_in_time"},
+            "record": {"schema": schema},
+        }
         rules: dict[str, object] = {"rules": "bench", "method": "precedence", "precedence": list(SOURCES)}
         rules |= {"tolerance": "0.001", "min_sources": 1, "fallback": "median"}
         series = [
             parse_series({**chain, "record": {**settings, "slack": "0.05"}}),
             parse_series(price | names),
+            parse_series(document_ | names),
         ]
         book = RuleBook([parse_layer(rules, 1)])
         self._catalogue = Catalogue(1, {s.reference_data_id: s for s in series}, {}, book)
@@ -218,6 +259,33 @@ def _quality(database: Database) -> int:
     return len(batch)
 
 
+class _Nowhere:
+    """A backbone that takes everything and keeps nothing."""
+
+    def put(self, records: Sequence[tuple[str, bytes]]) -> None:
+        pass
+
+
+def _relay(database: Database) -> int:
+    follower, relayed = PostgresFollower(database.connect(), "bench"), 0
+    while count := relay_batch(follower, _Nowhere(), datetime.now(UTC)):
+        relayed += count
+    return relayed
+
+
+def _reconcile_price(database: Database) -> int:
+    snap = parse_instant(_snap(0), "snap")
+    Reconciler(PostgresEventStore(database), _Fixed()).run([Trigger(PRICE, snap, "bench", None)])
+    return 1
+
+
+def _reconcile_documents(database: Database) -> int:
+    query = "SELECT DISTINCT data->>'snap' FROM events ORDER BY 1 LIMIT 60"
+    snaps = [parse_instant(snap, "snap") for (snap,) in database.connect().execute(query)]
+    Reconciler(PostgresEventStore(database), _Fixed()).run(Trigger(DOCUMENT, s, "bench", None) for s in snaps)
+    return len(snaps)
+
+
 def _peak_mb() -> float:
     """Of this program alone: ``getrusage`` counts what the process was before it became this program."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -227,7 +295,14 @@ def _peak_mb() -> float:
 
 def _measure(case: str, port: str, name: str) -> None:
     database = Database(Target(parts.HOST, int(port), name, parts.APP), "qis-bench")
-    events = {"scoreboard": _scoreboard, "quality": _quality}[case](database)
+    cases = {
+        "scoreboard": _scoreboard,
+        "quality": _quality,
+        "relay": _relay,
+        "reconcile_price": _reconcile_price,
+        "reconcile_documents": _reconcile_documents,
+    }
+    events = cases[case](database)
     database.close()
     json.dump({"events": events, "peak_mb": _peak_mb()}, sys.stdout)
 
