@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
@@ -15,6 +16,7 @@ from uuid import uuid4
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
+from qis.adapters.aggregates import user_records
 from qis.adapters.aws.clients import client
 from qis.adapters.aws.services import SqsDeadLetters
 from qis.adapters.backbone import failures, payload
@@ -32,6 +34,8 @@ logger = Logger()
 tracer = Tracer()
 metrics = Metrics()
 
+MAX_BATCH = 10_000
+"""Records that are taken in one transaction, at most; aggregates can bring more in one event."""
 REDRIVE = "redrive:"
 """Partition keys of records put back from the dead-letter queue start with this, then the record's id."""
 
@@ -121,7 +125,9 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         return answer
     started = time.monotonic()
     records = event["Records"]
-    counts = app.ingest.deliveries([_delivery(r) for r in records])
+    counts: Counter[str] = Counter()
+    for batch in _batches([d for record in records for d in _deliveries(record)]):
+        counts.update(app.ingest.deliveries(batch))
     for outcome, count in counts.items():
         metrics.add_metric(f"Records{outcome.title()}", MetricUnit.Count, count)
     metrics.add_metric("IngestBatchTime", MetricUnit.Milliseconds, (time.monotonic() - started) * 1000)
@@ -131,15 +137,27 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     return failures([])
 
 
-def _delivery(record: Mapping[str, Any]) -> Delivery:
+def _deliveries(record: Mapping[str, Any]) -> list[Delivery]:
+    """The deliveries of a record: one, or of an aggregate one for each record that it holds.
+
+    A record of an aggregate has the identity of the aggregate and its place in it, so a redelivery, which is
+    always of the whole aggregate, brings the same ones.
+    """
     key: str = record["kinesis"]["partitionKey"]
     redriven = key.startswith(REDRIVE)
-    return Delivery(
-        key.removeprefix(REDRIVE) if redriven else record["eventID"],
-        _load_of_day(record["kinesis"]["approximateArrivalTimestamp"] // 86_400),
-        payload(record),
-        redriven,
-    )
+    record_id = key.removeprefix(REDRIVE) if redriven else record["eventID"]
+    load = _load_of_day(record["kinesis"]["approximateArrivalTimestamp"] // 86_400)
+    data = payload(record)
+    held = user_records(data)
+    if held is None:
+        return [Delivery(record_id, load, data, redriven)]
+    return [Delivery(f"{record_id}/{place}", load, one, redriven) for place, one in enumerate(held)]
+
+
+def _batches(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """Deliveries as many at a time as one transaction takes; where a later one fails, all are redelivered."""
+    for first in range(0, len(deliveries), MAX_BATCH):
+        yield deliveries[first : first + MAX_BATCH]
 
 
 @lru_cache(maxsize=8)

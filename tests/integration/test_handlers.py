@@ -31,6 +31,7 @@ from qis.settings import FUNCTIONS, PREFIX, SettingsError
 from tests.support.builders import (
     EUR,
     SOURCES,
+    aggregate,
     append,
     claim_record,
     kinesis_event,
@@ -189,6 +190,24 @@ def test_five_hundred_records_with_a_poison_one_are_499_events_and_one_dead_lett
     assert letter["record_id"] == event["Records"][250]["eventID"]
     assert base64.b64decode(letter["payload"]) == poison
     assert [(v["field"], v["rule"]) for v in letter["violations"]] == [("record", "json")]
+
+
+def test_records_of_an_aggregate_are_taken_one_by_one_and_once(system: System) -> None:
+    ingest = system.function("ingest")
+    packed = aggregate([claim_record(), b"poison", claim_record(source="beta")])
+    event = kinesis_event([claim_record(source="gamma"), packed, packed[:-1]], "ingest")
+    for _ in range(2):
+        assert ingest(event) == {"batchItemFailures": []}
+        assert system.one("SELECT (accepted, duplicates, rejected)::text FROM loads") == "(3,0,2)"
+    assert system.one("SELECT count(*) FROM events WHERE type = 'DataIngested'") == 3
+    letters = system.messages(system.names["QIS_INGEST_DLQ_URL"], 2)
+    whole, held = event["Records"][2]["eventID"], f"{event['Records'][1]['eventID']}/1"
+    found = {letter["record_id"]: letter["violations"][0]["rule"] for letter in letters}
+    assert found == {whole: "aggregate", held: "json"}
+    put_back = kinesis_event([claim_record(source="delta")], "ingest")
+    put_back["Records"][0]["kinesis"]["partitionKey"] = f"redrive:{held}"
+    ingest(put_back)
+    assert system.one("SELECT (accepted, duplicates, rejected)::text FROM loads") == "(4,0,1)"
 
 
 def test_a_batch_that_is_delivered_again_changes_nothing(system: System) -> None:

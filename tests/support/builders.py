@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
+from hashlib import md5
 from itertools import count
 from typing import Any
 
@@ -210,6 +211,26 @@ def value_append(expected: int, *events: ev.NewEvent, **more: Any) -> Append:
     """Events for the stream of the value that the first event speaks of."""
     data = events[0].data
     return append(ev.value_stream(data["reference_data_id"], data["snap"]), expected, *events, **more)
+
+
+def aggregate(records: Iterable[bytes]) -> bytes:
+    """Records as the Kinesis Producer Library packs them together."""
+    message = _delimited(1, b"key")
+    for data in records:
+        message += _delimited(3, _varint(1 << 3) + _varint(0) + _delimited(3, data))
+    return b"\xf3\x89\x9a\xc2" + message + md5(message, usedforsecurity=False).digest()
+
+
+def _delimited(field: int, data: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
 
 
 def kinesis_event(payloads: Iterable[bytes], stream: str = "events") -> dict[str, Any]:

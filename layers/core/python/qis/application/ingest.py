@@ -41,6 +41,8 @@ from qis.domain.snap import parse_snap
 MAX_BYTES = 65_536
 """Largest claim record; a claim is a few hundred bytes."""
 MAX_REST_CLAIMS = 10_000
+AGGREGATE = b"\xf3\x89\x9a\xc2"
+"""What records that the Kinesis Producer Library packed together begin with; an adapter takes them apart."""
 _CLAIM_BYTES = 350
 """Bytes in an answer for one claim without its violations, at most."""
 
@@ -72,7 +74,7 @@ def decode(payload: bytes) -> Any:
     """JSON with exact decimals; constants such as NaN and repeated keys are refused.
 
     Raises:
-        InvalidInput: rules ``max-bytes``, ``json``, ``finite``, ``distinct-keys``.
+        InvalidInput: rules ``max-bytes``, ``json``, ``aggregate``, ``finite``, ``distinct-keys``.
     """
     if len(payload) > MAX_BYTES:
         raise refuse("record", f"({len(payload)} bytes)", "max-bytes", f"is larger than {MAX_BYTES} bytes")
@@ -82,12 +84,10 @@ def decode(payload: bytes) -> Any:
     try:
         return exact_json.decode(payload.decode("utf-8"))
     except (ValueError, RecursionError, ArithmeticError) as error:
-        raise refuse(
-            "record",
-            shown(payload[:80].decode("utf-8", "replace")),
-            "json",
-            f"is not JSON ({type(error).__name__})",
-        ) from error
+        rule, said = "json", f"is not JSON ({type(error).__name__})"
+        if payload.startswith(AGGREGATE):
+            rule, said = "aggregate", "is an aggregate of the Kinesis Producer Library that is damaged"
+        raise refuse("record", shown(payload[:80].decode("utf-8", "replace")), rule, said) from error
 
 
 def _decode_plain(payload: bytes) -> dict[str, str] | None:
