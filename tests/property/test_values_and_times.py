@@ -65,6 +65,23 @@ def test_any_text_is_a_decimal_or_a_typed_refusal(text: str) -> None:
     assert len(decimal_text(number).lstrip("-").replace(".", "").lstrip("0")) <= MAX_DIGITS
 
 
+@given(number=decimals(), zeros=st.integers(0, 30))
+@example(number=Decimal("5.5"), zeros=19)
+@example(number=Decimal("12345678901234567890.123456789012345678"), zeros=10)
+@example(number=Decimal("0"), zeros=40)
+def test_zeros_at_the_end_of_decimals_break_no_limit(number: Decimal, zeros: int) -> None:
+    text = decimal_text(number) + ("." if "." not in decimal_text(number) else "") + "0" * (zeros + 1)
+    assert parse_decimal(Decimal(text), "value") == number
+    if len(text) <= 2 * MAX_DIGITS:
+        assert parse_decimal(text, "value") == number
+
+
+@given(digits=st.integers(1, 10**20), excess=st.integers(1, 20))
+def test_a_decimal_beyond_the_last_one_is_never_dropped(digits: int, excess: int) -> None:
+    number = Decimal((0, tuple(map(int, str(digits * 10 + 1))), -MAX_SCALE - excess))
+    assert broken(lambda: parse_decimal(number, "value")) == [("value", "max-scale")]
+
+
 @given(decimals(), decimals())
 @example(
     Decimal("1.2345678901234567890123456789012345678"), Decimal("1.2345678901234567890123456789012345679")

@@ -21,20 +21,32 @@ def parse_decimal(value: object, field: str) -> Decimal:
 
     Raises:
         InvalidInput: not a decimal, not finite (NaN, infinity), a float or boolean, or more than
-            ``MAX_DIGITS`` digits or ``MAX_SCALE`` decimals.
+            ``MAX_DIGITS`` digits or ``MAX_SCALE`` decimals. Zeros at the end of decimals break no limit: they
+            say nothing, and are left out as far as needed.
     """
     if isinstance(value, str) and len(value) <= MAX_SCALE and _PLAIN.fullmatch(value):
         return Decimal(value)  # short and plain: within every limit
     number = _number(value, field)
     if not number.is_finite():
         raise refuse(field, value, "finite", "is not a finite number")
+    number = _without_excess(number)
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     if max(len(digits), len(digits) + exponent) > MAX_DIGITS:
         raise refuse(field, value, "max-digits", f"has more than {MAX_DIGITS} significant digits")
     if -exponent > MAX_SCALE:
-        raise refuse(field, value, "max-scale", f"has more than {MAX_SCALE} decimals")
+        raise refuse(field, value, "max-scale", f"has more than {MAX_SCALE} decimals; round it")
     return number
+
+
+def _without_excess(number: Decimal) -> Decimal:
+    """The number without those zeros at the end of its decimals that break a limit."""
+    sign, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)
+    excess = min(max(-exponent - MAX_SCALE, len(digits) - MAX_DIGITS), -exponent)
+    if excess <= 0 or any(digits[-excess:]):
+        return number
+    return Decimal((sign, digits[:-excess], exponent + excess))
 
 
 def _number(value: object, field: str) -> Decimal:
