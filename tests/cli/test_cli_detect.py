@@ -163,3 +163,31 @@ def test_chains_and_actions_are_judged_by_their_definitions(run_cli: RunCli, tmp
         ("put_call_parity", "alpha", "quarantine"),
         ("crossed_quotes", "beta", "quarantine"),
     }
+
+
+@pytest.mark.parametrize(
+    ("declared", "peers"), [(False, {"beta", "delta", "epsilon", "gamma"}), (True, {"beta", "epsilon"})]
+)
+def test_sources_of_two_currencies_are_not_compared(
+    run_cli: RunCli, tmp_path: Path, declared: bool, peers: set[str]
+) -> None:
+    numbers, rows = random.Random(1), ["snap,reference_data_id,source,value,currency"]
+    value = 100.0
+    for n in range(100):
+        value *= 1 + numbers.gauss(0, 0.01)
+        for source, rate, currency in (
+            ("alpha", 1.5 if n == 80 else 1, "USD"),
+            ("beta", 1.0001, "USD"),
+            ("epsilon", 1.0002, "USD"),
+            ("delta", 1.0002, "EUR"),
+            ("gamma", 1.0003, "EUR"),
+        ):
+            named = currency if declared else ""
+            rows.append(f"2024-{1 + n // 28:02d}-{1 + n % 28:02d},X,{source},{value * rate:.4f},{named}")
+    file, out = tmp_path / "claims.csv", tmp_path / "out.csv"
+    file.write_text("\n".join(rows) + "\n")
+    assert run_cli("detect", str(file), "--out", str(out)).status == 0
+    with out.open(encoding="utf-8") as text:
+        found = [r for r in csv.DictReader(text) if r["source"] == "alpha" and r["peers"]]
+    assert found
+    assert {peer for r in found for peer in r["peers"].split()} == peers

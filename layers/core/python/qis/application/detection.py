@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,8 +49,9 @@ def detect(
         by_source.setdefault(claim.observation.source, []).append(claim)
     found, events = _detect_records(series or {}, records)
     for (id_, attribute), by_source in given.items():
-        judged = _detect_series(id_, by_source, rules, events.get(id_))
-        found += [f._replace(attribute=attribute) for f in judged]
+        for peers in _peers(by_source):
+            judged = _detect_series(id_, peers, rules, events.get(id_))
+            found += [f._replace(attribute=attribute) for f in judged]
         if attribute == "bid":
             found += _crossed(id_, by_source, given.get((id_, "ask"), {}), rules)
     found.sort(
@@ -73,6 +75,23 @@ def _detect_records(
     said = {id_: said_of(claims) for id_, claims in by_series.items()}
     found = [f for id_, claims in said.items() for f in judge_records(series[id_], claims)]
     return found, events_for(series, said)
+
+
+def _peers(by_source: Mapping[str, Sequence[Arrived]]) -> Iterable[Mapping[str, Sequence[Arrived]]]:
+    """Sources whose numbers can be compared: apart by the currency and unit that each names most often.
+
+    Where all that name any name the same, the others are taken to mean it too.
+    """
+    declared = {
+        source: Counter((c.observation.currency, c.observation.unit) for c in claims).most_common(1)[0][0]
+        for source, claims in by_source.items()
+    }
+    if len({d for d in declared.values() if d != (None, None)}) < 2:
+        return [by_source]
+    groups: dict[tuple[str | None, str | None], dict[str, Sequence[Arrived]]] = {}
+    for source, claims in by_source.items():
+        groups.setdefault(declared[source], {})[source] = claims
+    return groups.values()
 
 
 def _detect_series(
