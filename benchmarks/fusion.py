@@ -421,9 +421,11 @@ def _deciding(file: Path, claims: int, rounds: int) -> list[Result]:
     """Deciding alone, of claims in memory."""
     from benchmarks.fusion_vote import read, won
     from qis.application.fusing_columns import fuse_columns
+    from qis.cli.claims_file import ClaimsFile
     from qis.cli.fusing_file import read_claims
+    from qis.cli.mapping import Mapped
 
-    said, table = read_claims(file, Plan()).said, read(str(file))
+    said, table = read_claims(ClaimsFile(file, Mapped(), "fuse"), Plan()).said, read(str(file))
     mine, vote = [], []
     for _ in range(rounds):
         begun = time.process_time()

@@ -78,19 +78,200 @@ def test_parquet_is_written_and_read(run_cli: RunCli, claims: Path, tmp_path: Pa
     assert parquet.read_table(out).num_rows == 40
 
 
-def test_rows_that_cannot_be_used_are_told_of(run_cli: RunCli, tmp_path: Path) -> None:
+def claims_of(tmp_path: Path, *rows: str, header: str = HEADER) -> Path:
     file = tmp_path / "claims.csv"
-    told = ("2020-01-01,A,a,1.5", "2020-01-01,A,b,NaN", "2020-01-01,A", "2020-01-01,A,c,1.5")
-    told += ("2020-01-02T12:00:00,A,c,1.5", ",A,c,1.5", "2019-01-01,A,c,2.5")
-    file.write_text("\n".join((HEADER, *told, "")))
-    ran = run_cli("fuse", str(file), "--out", str(tmp_path / "out.csv"), "--json")
-    assert ran.status == 0
+    file.write_text("\n".join((header, *rows, "")), encoding="utf-8")
+    return file
+
+
+def report(out: Path) -> list[tuple[str, str, str, str]]:
+    """Row, field, value and rule of every refused row."""
+    return [(r["row"], r["field"], r["value"], r["rule"]) for r in decisions(Path(f"{out}.errors.csv"))]
+
+
+def test_rows_that_cannot_be_used_are_told_of(run_cli: RunCli, tmp_path: Path) -> None:
+    rows = ("2020-01-01,A,a,1.5", "2020-01-01,A,b,NaN", "2020-01-01,A", "2020-01-01,A,c,1.5")
+    rows += ("2020-01-02T12:00:00,A,c,1.5", ",A,c,1.5", "2019-01-01,A,c,2.5")
+    file, out = claims_of(tmp_path, *rows), tmp_path / "out.csv"
+    ran = run_cli("fuse", str(file), "--out", str(out), "--json")
+    assert ran.status == 1
     assert ran.document["unreadable"] == 4
     assert "row 2 cannot be used: value" in ran.err
-    assert "cannot be used: snap: has no UTC offset" in ran.err
-    assert "cannot be used: snap: is required" in ran.err
-    out = decisions(tmp_path / "out.csv")
-    assert [(r["snap"], r["sources_used"]) for r in out] == [("2019-01-01", "c"), ("2020-01-01", "a|c")]
+    assert "row 5 cannot be used: snap: has no UTC offset" in ran.err
+    assert "row 6 cannot be used: snap: is required" in ran.err
+    assert report(out) == [
+        ("2", "value", "NaN", "finite"),
+        ("3", "row", "2020-01-01,A", "columns"),
+        ("5", "snap", "2020-01-02T12:00:00", "aware-time"),
+        ("6", "snap", "", "required"),
+    ]
+    assert ran.document["errors"] == f"{out}.errors.csv"
+    assert [(r["rule"], r["rows"], r["first_row"]) for r in ran.document["reasons"]] == [
+        ("finite", 1, 2),
+        ("columns", 1, 3),
+        ("aware-time", 1, 5),
+        ("required", 1, 6),
+    ]
+    found = decisions(out)
+    assert [(r["snap"], r["sources_used"]) for r in found] == [("2019-01-01", "c"), ("2020-01-01", "a|c")]
+    file.write_text(f"{HEADER}\n{rows[0]}\n")
+    assert run_cli("fuse", str(file), "--out", str(out)).status == 0
+    assert not Path(f"{out}.errors.csv").exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_name_is_a_name_whatever_it_means_elsewhere(run_cli: RunCli, tmp_path: Path, form: str) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    names = ("NA", "NULL", "nan", "None", "TRUE", "0", "1e5", "inf", "N-A")
+    rows = [{"snap": "2020-01-01", "reference_data_id": n, "source": "null", "value": "1.5"} for n in names]
+    file, out = tmp_path / f"claims.{form}", tmp_path / "out.csv"
+    if form == "csv":
+        file.write_text("\n".join([HEADER, *(",".join(r.values()) for r in rows)]))
+    elif form == "jsonl":
+        file.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        parquet.write_table(pa.Table.from_pylist(rows), file)
+    assert run_cli("fuse", str(file), "--out", str(out)).status == 0
+    assert {r["reference_data_id"] for r in decisions(out)} == set(names)
+
+
+def test_names_of_one_source_are_one_voice_or_none(run_cli: RunCli, tmp_path: Path) -> None:
+    said = [("va", "1.10"), ("va ", "1.10"), ("\tva", "1.10"), ("VA", "1.10"), ("va\u00a0", "1.10")]
+    said += [("vb", "1.20"), ("vc", "1.20")]
+    file = claims_of(tmp_path, *(f"2020-01-01,A,{source},{value}" for source, value in said))
+    out = tmp_path / "out.csv"
+    assert run_cli("fuse", str(file), "--out", str(out), "--method", "vote").status == 1
+    (found,) = decisions(out)
+    assert (found["value"], found["sources_used"], found["sources_rejected"]) == (
+        "1.20",
+        "vb|vc",
+        "va:outvoted",
+    )
+    assert [(row, rule) for row, _, _, rule in report(out)] == [("4", "name"), ("5", "name")]
+
+
+def test_of_several_statements_of_a_source_the_last_counts(run_cli: RunCli, tmp_path: Path) -> None:
+    def decided(*rows: str) -> str:
+        file = claims_of(tmp_path, *rows, header=f"{HEADER},received_at")
+        run_cli("fuse", str(file), "--out", str(tmp_path / "out.csv"))
+        (found,) = decisions(tmp_path / "out.csv")
+        return found["value"]
+
+    first, second = "2020-01-01,A,a,9.5,", "2020-01-01,A,a,1.5,"
+    noon, later = "2020-01-01T12:00:00Z", "2020-01-01T12:00:01Z"
+    assert decided(first, second) == "1.5"
+    assert decided(second, first) == "9.5"
+    assert decided(first, second, first) == "9.5", "taken back"
+    assert decided(first + later, second + noon) == "9.5", "received last, though it came first"
+    assert decided(first + noon, second, first + noon) == "9.5"
+    assert decided(first + later, second) == "1.5", "without a time it is as late as what came before"
+    assert decided(second, first + noon, second + later) == "1.5"
+
+
+class TestCurrency:
+    HEADER = f"{HEADER},currency,unit"
+
+    def rows(self, *declared: str) -> list[str]:
+        return [f"2020-01-01,A,s{n},{n}.5,{d}" for n, d in enumerate(declared)]
+
+    def fused(
+        self, run_cli: RunCli, tmp_path: Path, *declared: str
+    ) -> tuple[int, list[tuple[str, ...]], str]:
+        file = claims_of(tmp_path, *self.rows(*declared), header=self.HEADER)
+        ran = run_cli("fuse", str(file), "--out", str(tmp_path / "out.csv"))
+        used = ("currency", "unit", "sources_used", "sources_rejected")
+        found = [tuple(r[n] for n in used) for r in decisions(tmp_path / "out.csv")]
+        voices = [
+            (c, u, "|".join(sorted(v.partition(":")[0] for v in f"{a}|{b}".split("|") if v)))
+            for c, u, a, b in found
+        ]
+        return ran.status, voices, ran.err
+
+    def test_two_are_never_mixed(self, run_cli: RunCli, tmp_path: Path) -> None:
+        status, found, err = self.fused(run_cli, tmp_path, "USD,", "EUR,", "EUR,", "USD,")
+        assert (status, found) == (0, [("EUR", "", "s1|s2"), ("USD", "", "s0|s3")])
+        assert "A is claimed in EUR and USD" in err
+
+    def test_nor_are_units(self, run_cli: RunCli, tmp_path: Path) -> None:
+        _, found, _ = self.fused(run_cli, tmp_path, "USD,kg", "USD,t", "EUR,t")
+        assert found == [("EUR", "t", "s2"), ("USD", "kg", "s0"), ("USD", "t", "s1")]
+
+    def test_who_names_none_means_the_only_one(self, run_cli: RunCli, tmp_path: Path) -> None:
+        status, found, err = self.fused(run_cli, tmp_path, "USD,", ",", ",", "USD,")
+        assert (status, found, err) == (0, [("USD", "", "s0|s1|s2|s3")], "")
+
+    def test_who_names_none_of_two_is_refused(self, run_cli: RunCli, tmp_path: Path) -> None:
+        status, found, _ = self.fused(run_cli, tmp_path, "USD,", ",", "EUR,")
+        assert (status, found) == (1, [("EUR", "", "s2"), ("USD", "", "s0")])
+        assert report(tmp_path / "out.csv") == [("2", "currency", "", "series-currency")]
+
+    def test_a_file_of_one_is_decided_as_one_that_names_none(
+        self, run_cli: RunCli, tmp_path: Path, claims: Path
+    ) -> None:
+        plain, declared = tmp_path / "plain.csv", tmp_path / "declared.csv"
+        run_cli("fuse", str(claims), "--out", str(plain))
+        file = claims_of(tmp_path, *(f"{row},USD" for row in ROWS), header=f"{HEADER},currency")
+        run_cli("fuse", str(file), "--out", str(declared))
+        assert [{**r, "currency": ""} for r in decisions(declared)] == decisions(plain)
+
+    def test_what_is_no_currency_is_refused(self, run_cli: RunCli, tmp_path: Path) -> None:
+        status, found, _ = self.fused(run_cli, tmp_path, "USD,", "usd,", "US Dollar,", "USD,\x07")
+        assert (status, found) == (1, [("USD", "", "s0")])
+        rules = [(row, field, rule) for row, field, _, rule in report(tmp_path / "out.csv")]
+        assert rules == [
+            ("2", "currency", "currency-code"),
+            ("3", "currency", "currency-code"),
+            ("4", "unit", "text"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "rule"),
+    [
+        ("c.csv", f"{HEADER},value\n2020-01-01,A,a,1,2\n".encode(), "distinct-columns"),
+        ("c.csv", f"{HEADER},snap\n2020-01-01,A,a,1,2020-01-01\n".encode(), "distinct-columns"),
+        ("c.csv", f"{HEADER}\n2020-01-01,A,a,1\n".encode("utf-16"), "encoding"),
+        ("c.jsonl", f"{HEADER}\n".encode("utf-16"), "encoding"),
+        ("c.csv", HEADER.replace(",", ";").encode(), "required-column"),
+        ("c.csv", HEADER.encode().replace(b"snap", b"sn\xffp"), "utf-8"),
+    ],
+)
+@pytest.mark.parametrize("command", ["fuse", "detect"])
+def test_a_file_of_no_use_is_refused_whole(
+    run_cli: RunCli, tmp_path: Path, command: str, name: str, body: bytes, rule: str
+) -> None:
+    file, out = tmp_path / name, tmp_path / "out.csv"
+    file.write_bytes(body)
+    ran = run_cli(command, str(file), "--out", str(out), "--json")
+    assert (ran.status, {v["rule"] for v in ran.document["violations"]}) == (1, {rule})
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["fuse", "detect"])
+def test_a_row_with_half_a_character_is_one_refused_row(
+    run_cli: RunCli, tmp_path: Path, command: str
+) -> None:
+    file, out = tmp_path / "c.jsonl", tmp_path / "out.csv"
+    row = {"snap": "2020-01-01", "reference_data_id": "A", "source": "a", "value": "1"}
+    bad = [{**row, name: "x\ud83d"} for name in ("reference_data_id", "source", "unit", "attribute", "snap")]
+    file.write_text("\n".join(map(json.dumps, [row, *bad])))
+    ran = run_cli(command, str(file), "--out", str(out), "--json")
+    assert (ran.status, ran.document["rows"], ran.document["unreadable"]) == (1, 6, 5)
+    assert {rule for _, _, _, rule in report(out)} == {"unicode"}
+
+
+@pytest.mark.parametrize("command", ["fuse", "detect"])
+def test_a_mapping_reads_a_vendors_file(run_cli: RunCli, tmp_path: Path, command: str) -> None:
+    file, mapping, out = tmp_path / "c.csv", tmp_path / "m.json", tmp_path / "out.csv"
+    file.write_text("Datum;Kurs;Name\n05.01.2026;1,5;X\n06.01.2026;1.6;X\n")
+    settings = {"delimiter": ";", "decimal": ",", "times": {"snap": {"format": "%d.%m.%Y"}}}
+    columns = {"Datum": "snap", "Kurs": "value", "Name": "reference_data_id"}
+    mapping.write_text(json.dumps({**settings, "columns": columns, "constants": {"source": "va"}}))
+    ran = run_cli(command, str(file), "--out", str(out), "--mapping", str(mapping), "--json")
+    assert (ran.status, ran.document["rows"], ran.document["unreadable"]) == (1, 2, 1)
+    assert report(out) == [("2", "value", "1.6", "decimal")]
 
 
 def test_a_negative_volume_is_refused(run_cli: RunCli, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 from cli_system import Loads, RunCli, System
 
 from qis.cli.claims_file import Row
-from qis.cli.errors_file import ErrorsFile
 from qis.cli.failures import Failure
 from qis.cli.feed import Account, StreamSender, follow, send_all
+from qis.cli.refusals import Refusals
 from qis.cli.rest import Api
 from qis.domain.errors import Violation
 
@@ -117,11 +117,75 @@ class TestCommand:
         (load,) = {record["correlation_id"] for record in loads.records.values()}
         assert f"what was sent stays, as load {load}" in done.err
 
-    def test_an_empty_file_is_a_load_of_nothing(
+    def test_a_header_alone_is_a_load_of_nothing(
         self, system: System, run_cli: RunCli, tmp_path: Path
     ) -> None:
         done = run_cli("ingest", str(claims_file(tmp_path, [])), "--json")
         assert (done.status, done.document["rows"], system.asked) == (0, 0, [])
+
+    @pytest.mark.parametrize("name", ["c.csv", "c.jsonl", "c.parquet"])
+    def test_a_file_without_a_byte_is_no_success(
+        self, system: System, run_cli: RunCli, tmp_path: Path, name: str
+    ) -> None:
+        (tmp_path / name).touch()
+        done = run_cli("ingest", str(tmp_path / name), "--json")
+        assert (done.status, done.document["type"]) == (1, "urn:qis:problem:empty")
+        assert "cut off" not in done.err
+        assert system.asked == []
+
+    def test_a_load_of_which_every_row_is_refused_says_why_and_what_mends_it(
+        self, system: System, run_cli: RunCli, tmp_path: Path
+    ) -> None:
+        Loads(system)
+        file = claims_file(tmp_path, ["2026-01-05,X,ecb,bad"] * 3 + ["2026-01-05,X"])
+        done = run_cli("ingest", str(file))
+        assert done.status == 1
+        said = " ".join(done.out.split())
+        assert "3 value decimal" in said
+        assert '--mapping with "decimal"' in said
+        assert "4 row 2026-01-05,X columns" in said
+        document = run_cli("ingest", str(file), "--json").document
+        assert [(r["field"], r["rule"], r["rows"], r["first_row"]) for r in document["reasons"]] == [
+            ("value", "decimal", 3, 1),
+            ("row", "columns", 1, 4),
+        ]
+        assert document["reasons"][0]["remedy"]
+
+    def test_where_some_rows_are_taken_it_is_a_success_that_says_why_the_others_are_not(
+        self, system: System, run_cli: RunCli, tmp_path: Path
+    ) -> None:
+        Loads(system)
+        file = claims_file(tmp_path, ["2026-01-05,X,ecb,1", "2026-01-05,X,ecb,bad"])
+        done = run_cli("ingest", str(file))
+        assert done.status == 0
+        assert "decimal" in done.out
+        repeated = claims_file(tmp_path, ["2026-01-05,X,ecb,1"] * 2)
+        assert run_cli("ingest", str(repeated)).status == 0, "duplicates are known, not refused"
+
+    def test_what_was_cut_off_before_anything_was_sent_says_nothing_of_what_stays(
+        self, system: System, run_cli: RunCli, tmp_path: Path
+    ) -> None:
+        damaged = tmp_path / "c.csv.gz"
+        damaged.write_bytes(gzip.compress((HEADER + "2026-01-05,X,ecb,1\n").encode())[:25])
+        broken = tmp_path / "c.parquet"
+        broken.write_bytes(b"PAR1 not really")
+        for file in (damaged, broken, claims_file(tmp_path, ["2026-01-05,X,ecb,1"])):
+            done = run_cli("ingest", str(file), "--json")  # the last: the system takes nothing
+            assert done.status == 1
+            assert "cut off" not in done.err
+
+    def test_half_a_character_is_one_refused_row(
+        self, system: System, run_cli: RunCli, tmp_path: Path
+    ) -> None:
+        Loads(system)
+        file = tmp_path / "c.jsonl"
+        good = {"snap": "2026-01-05", "reference_data_id": "X", "source": "ecb", "value": "1"}
+        file.write_text("\n".join(map(json.dumps, [{**good, "reference_data_id": "A\ud83d"}, good])))
+        done = run_cli("ingest", str(file), "--json")
+        assert (done.status, done.document["accepted"], done.document["rejected"]) == (0, 1, 1)
+        assert [(e["row"], e["field"], e["rule"]) for e in report(file)] == [
+            ("1", "reference_data_id", "unicode")
+        ]
 
     def test_bad_files_and_mappings(self, system: System, run_cli: RunCli, tmp_path: Path) -> None:
         file = claims_file(tmp_path, ["2026-01-05,X,ecb,1"])
@@ -253,10 +317,10 @@ def test_the_report_is_in_order_of_rows_and_names_the_nearest_cause(tmp_path: Pa
         return {"record_id": f"L:{number:010d}", "violations": [violation, violation]}
 
     file = tmp_path / "c.csv"
-    with ErrorsFile(file) as errors:
-        errors.unreadable(3, Violation("row", 'a,"b\n', "csv", "is broken"))
-        errors.unreadable(11, Violation("row", "x", "csv", "is broken"))
-        errors.write([refused(2, "snap"), refused(3, "line"), refused(10, "snap"), refused(11, "line")])
+    with Refusals.of(file) as refusals:
+        refusals.add(3, Violation("row", 'a,"b\n', "csv", "is broken"))
+        refusals.add(11, Violation("row", "x", "csv", "is broken"))
+        refusals.write([refused(2, "snap"), refused(3, "line"), refused(10, "snap"), refused(11, "line")])
     told = [(e["row"], e["field"], e["value"]) for e in report(file)]
     assert told == [
         ("2", "snap", ""),

@@ -24,6 +24,7 @@ Ints = NDArray[np.int64]
 
 FEW = 16
 """Items of a snap below which arrays do not pay."""
+_EARLIEST = -(2**63)
 REASONS = ("used", "outvoted", "no-volume", "not-admitted")
 _USED, _OUTVOTED, _NO_VOLUME, _NOT_ADMITTED = range(len(REASONS))
 
@@ -47,8 +48,8 @@ class Said(NamedTuple):
     """Of each item its first claim; and at the end the number of claims."""
     told: Ints
     """The items in the order in which they are told of, snap by snap."""
-    told_of: Sequence[tuple[str, str]]
-    """Of each series its identifier and attribute."""
+    told_of: Sequence[tuple[str, ...]]
+    """Of each series what ``Series.told`` has."""
     source: Ints
     """Of each claim, as what follows."""
     number: Ints
@@ -81,12 +82,12 @@ class Series(NamedTuple):
     kind: str
     name: str
     """As it is learned."""
-    told: tuple[str, str]
-    """Identifier and attribute, as it is told of."""
+    told: tuple[str, ...]
+    """Identifier, attribute, currency and unit, as it is told of."""
 
 
 class Rows(NamedTuple):
-    """Readable claims in any order; each column has a number for each claim."""
+    """Readable claims in the order in which they came; each column has a number for each claim."""
 
     snap: Ints
     series: Ints
@@ -106,8 +107,8 @@ def arranged(
     volumes: Sequence[Decimal | None],
     plan: Plan,
 ) -> Said:
-    """The claims in order. Of several of a source on one item, that received last counts, of equals the
-    greatest.
+    """The claims in order. Of several of a source on one item that received last counts; where reception does
+    not tell, that which came last.
 
     Args:
         snaps: in nanoseconds, in order of time.
@@ -126,7 +127,7 @@ def arranged(
     claim = claim[order]
     again = np.flatnonzero(claim[1:] == claim[:-1]) + 1
     if len(again):
-        order = np.delete(order, _outdated(again, order, rows, numbers))
+        order = np.delete(order, _outdated(again, order, rows.received))
     item, number, volume = item[order], rows.number[order], rows.volume[order]
     items, first = np.unique(item, return_index=True)
     series_of = items % max(len(series), 1)
@@ -158,25 +159,30 @@ def _places(order: Sequence[int]) -> Ints:
     return places
 
 
-def _outdated(again: Ints, order: Ints, rows: Rows, numbers: Sequence[Decimal]) -> Sequence[int]:
-    """Places in the order of claims that another of the same source on the same item takes the place of.
+def _outdated(again: Ints, order: Ints, received_at: Ints) -> Sequence[int]:
+    """Places in the order of claims whose source said something later on the same item.
+
+    A claim without a time of reception is as late as the latest before it, as in ``claims.chronological``.
 
     Args:
         again: places of claims whose source and item are those of the place before.
+        received_at: of each row; 0 where it is not known.
     """
-    gone = []
-    best, last = 0, -1
+    outdated = []
+    last, last_moment, latest, previous = 0, _EARLIEST, _EARLIEST, -1
     for place in again.tolist():
-        if place - 1 != last:
-            best = place - 1
-        last = place
-        received, number = (
-            [column[order[at]] for at in (place, best)] for column in (rows.received, rows.number)
-        )
-        newer = (received[0], numbers[number[0]]) > (received[1], numbers[number[1]])
-        gone.append(best if newer else place)
-        best = place if newer else best
-    return gone
+        if place - 1 != previous:
+            last = place - 1
+            last_moment = latest = int(received_at[order[last]]) or _EARLIEST
+        previous = place
+        moment = int(received_at[order[place]]) or latest
+        latest = max(latest, moment)
+        if moment >= last_moment:
+            outdated.append(last)
+            last, last_moment = place, moment
+        else:
+            outdated.append(place)
+    return outdated
 
 
 class Verdicts(NamedTuple):

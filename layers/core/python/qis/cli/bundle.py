@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qis.cli.claims_file import ClaimsFile, Mapped
+from qis.cli.claims_file import ClaimsFile
 from qis.cli.failures import failure
 from qis.cli.feed import POLL, account
 from qis.cli.loading import transfer
+from qis.cli.mapping import Mapped
 from qis.cli.rest import path
 from qis.cli.session import Session
 

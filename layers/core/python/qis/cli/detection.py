@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qis.cli.failures import cause, failure
+from qis.cli.options import MappingFile
 from qis.cli.session import Session, command
 from qis.cli.tables import check_form, write_table
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from qis.cli.claims_file import Row
     from qis.domain.claims import Claim
     from qis.domain.detection import DetectionRules, Found
+    from qis.domain.errors import Violation
     from qis.domain.kinds.record import Record
     from qis.domain.series import Series
 
@@ -76,20 +78,28 @@ def _detect(
             help="JSON list of definitions: of options chains and corporate actions, and of their prices.",
         ),
     ] = None,
+    mapping: MappingFile = None,
 ) -> None:
     """Find faulty claims in a file, causally: what is said of a snap rests on it and those before.
 
     One row per finding; no claim is changed. ``snap`` is where it was found, ``since`` what it is about.
 
+    Rows that cannot be used are listed in OUT.errors.csv, and end it with status 1; the others are judged.
+
     Example: qis detect claims.csv.gz --out findings.csv
     """
     from qis.application.detection import detect
-    from qis.cli.claims_file import ClaimsFile, Mapped
+    from qis.cli.claims_file import ClaimsFile
+    from qis.cli.mapping import Mapped, read_mapping
+    from qis.cli.refusals import Refusals
 
     check_form(out)
     thresholds = _read_rules(rules)
     reading = Reading(_read_series(series))
-    claims = list(reading.claims(ClaimsFile(file, Mapped(), "detect").rows()))
+    mapped = read_mapping(mapping) if mapping else Mapped()
+    with Refusals.of(out) as refusals:
+        claims = list(reading.claims(ClaimsFile(file, mapped, "detect").rows(), refusals.add))
+        report = refusals.write()
     found = [*detect(claims, thresholds, reading.series, reading.records), *reading.refused]
     found.sort(key=lambda f: (f.snap_ns, f.reference_data_id, f.attribute or "", f.source))
     told = [reading.row(f) for f in found]
@@ -99,14 +109,16 @@ def _detect(
         by_kind[f.kind.value] = by_kind.get(f.kind.value, 0) + 1
     document = {
         "rows": reading.rows,
-        "unreadable": len(reading.unreadable),
+        "unreadable": reading.unreadable,
         "findings": len(found),
         "kinds": dict(sorted(by_kind.items())),
         "rules": thresholds.name,
         "out": str(out),
+        "errors": None if report is None else str(report),
+        "reasons": [reason.as_json() for reason in refusals.top],
     }
-    for number, why in reading.unreadable[:5]:
-        session.note(f"! row {number} cannot be judged: {why}")
+    for number, violation in refusals.first:
+        session.note(f"! row {number} cannot be judged: {violation.text}")
 
     def human(console: Console) -> None:
         from qis.cli import render
@@ -115,6 +127,7 @@ def _detect(
         render.table(
             console, ("findings", "kind"), ((n, k) for k, n in by_kind.items()), numbers=("findings",)
         )
+        refusals.show(console)
 
     session.emit(document, human)
     if reading.unreadable:
@@ -154,12 +167,12 @@ class Reading:
         self.refused: list[Found] = []
         """Findings about records that ingestion would refuse for their figures."""
         self.rows = 0
-        self.unreadable: list[tuple[int, str]] = []
-        """Rows that name no series, source or time, or whose value is no number: by number, with why."""
+        self.unreadable = 0
+        """Rows that cannot be used."""
         self._texts: dict[int, str] = {}
         self._dates = True
 
-    def claims(self, rows: Iterator[Row]) -> Iterator[Arrived]:
+    def claims(self, rows: Iterator[Row], refuse_row: Callable[[int, Violation], None]) -> Iterator[Arrived]:
         """The claims of numbers, in the file's order; those of records are kept aside."""
         from qis.domain.errors import InvalidInput
 
@@ -174,7 +187,8 @@ class Reading:
                 else:
                     yield self._claim(row.record)
             except InvalidInput as refusal:
-                self.unreadable.append((row.number, str(refusal)))
+                self.unreadable += 1
+                refuse_row(row.number, refusal.violations[0])
 
     def _record(self, series: Series, record: Mapping[str, Any]) -> None:
         from qis.domain.claims import parse_claim
@@ -200,42 +214,22 @@ class Reading:
 
     def _claim(self, record: Mapping[str, Any]) -> Arrived:
         from qis.application.detection import Arrived
+        from qis.domain.claims import parse_statement
         from qis.domain.detection import Observation
-        from qis.domain.errors import refuse
-        from qis.domain.numbers import parse_decimal
-        from qis.domain.snap import parse_instant
-
-        def text(name: str) -> str | None:
-            value = record.get(name)
-            return None if value is None else str(value)
-
-        for name in ("snap", "reference_data_id", "source", "value"):
-            if not record.get(name) and record.get(name) != 0:
-                raise refuse(name, "", "required", "is required")
-        volume, received = record.get("volume"), record.get("received_at")
-        observation = Observation(
-            str(record["source"]),
-            parse_decimal(record["value"], "value"),
-            None if volume is None else parse_decimal(volume, "volume"),
-            None if received is None else parse_instant(received, "received_at").ns,
-            text("currency"),
-            text("unit"),
-        )
-        return Arrived(str(record["reference_data_id"]), self._snap(record), observation, text("attribute"))
-
-    def _snap(self, record: Mapping[str, Any]) -> int:
-        from qis.cli.claims_file import instant
         from qis.domain.snap import parse_snap
 
-        text = str(record["snap"])
-        self._dates &= len(text) == 10
-        series = self.series.get(str(record["reference_data_id"]))
+        stated = parse_statement(record)
+        text, ns = str(record["snap"]), stated.snap.ns
+        series = self.series.get(stated.reference_data_id)
         if series is not None and series.semantics.snap_time is not None:
             ns = parse_snap(text, series.semantics.snap_time).ns
-        else:
-            ns = instant(text)
+        self._dates &= len(text) == 10
         self._texts.setdefault(ns, text)
-        return ns
+        received = None if stated.received_at is None else stated.received_at.ns
+        observation = Observation(
+            stated.source, stated.value, stated.volume, received, stated.currency, stated.unit
+        )
+        return Arrived(stated.reference_data_id, ns, observation, stated.attribute)
 
     def row(self, found: Found) -> dict[str, str]:
         """A finding as a row of the output."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qis.cli.failures import cause, failure
+from qis.cli.options import MappingFile
 from qis.cli.session import Session, command
 from qis.cli.tables import check_form, write_table
 
@@ -56,6 +57,7 @@ def _fuse(
             "--learned", metavar="FILE", help="Write what was learned, as methods of rule documents."
         ),
     ] = None,
+    mapping: MappingFile = None,
     proposals: Annotated[
         Path | None,
         typer.Option(
@@ -66,17 +68,23 @@ def _fuse(
     """Reconcile a claims file: for every series and snap one value, how sure it is, and who said so.
 
     Causal: a snap is decided on what was learned from the snaps before it. A value that is not sure enough is
-    suspect, and only proposed.
+    suspect, and only proposed. A series that is claimed in two currencies or units is decided in each.
+
+    Rows that cannot be used are listed in OUT.errors.csv, and end it with status 1; the others are decided.
 
     Example: qis fuse claims.csv.gz --out official.csv --train-until 2011-07-14
     """
     from qis.application.fusing_columns import fuse_columns
+    from qis.cli.claims_file import ClaimsFile
     from qis.cli.fusing_file import read_claims, told
+    from qis.cli.mapping import Mapped, read_mapping
+    from qis.cli.refusals import Refusals
     from qis.domain.fusion.semantics import Semantics
 
     check_form(out)
     plan = _plan(rules, method, train_until)
-    claims = read_claims(file, plan)
+    mapped = read_mapping(mapping) if mapping else Mapped()
+    claims = read_claims(ClaimsFile(file, mapped, "fuse"), plan)
     semantics = None if proposals is None else Semantics()
     verdicts = fuse_columns(claims.said, plan, semantics)
     write_table(out, told(claims, verdicts, plan))
@@ -87,23 +95,35 @@ def _fuse(
         proposals.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if learned is not None:
         _write_learned(learned, plan, verdicts.memory())
-    document = {
-        "rows": claims.rows,
-        "unreadable": claims.unreadable,
-        **counts,
-        "method": plan.method,
-        "out": str(out),
-    }
-    for number, why in claims.examples:
-        session.note(f"! row {number} cannot be used: {why}")
+    with Refusals.of(out) as refusals:
+        for number, violation in claims.refused:
+            refusals.add(number, violation)
+        report = refusals.write()
+        document = {
+            "rows": claims.rows,
+            "unreadable": len(claims.refused),
+            **counts,
+            "method": plan.method,
+            "out": str(out),
+            "errors": None if report is None else str(report),
+            "reasons": [reason.as_json() for reason in refusals.top],
+            "mixed": claims.mixed,
+        }
+    for name, declared in claims.mixed.items():
+        session.note(f"! {name} is claimed in {' and '.join(declared)}: each is decided by itself")
+    for number, violation in refusals.first:
+        session.note(f"! row {number} cannot be used: {violation.text}")
 
     def human(console: Console) -> None:
         from qis.cli import render
 
         told = f": {counts['official']} official and {counts['suspect']} suspect values of {claims.rows} rows"
         render.line(console, (str(out), "bold"), told)
+        refusals.show(console)
 
     session.emit(document, human)
+    if claims.refused:
+        raise typer.Exit(1)
 
 
 def _plan(rules: Path | None, method: str | None, train_until: str | None) -> Plan:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qis.cli.options import MappingFile
 from qis.cli.rest import path
 from qis.cli.session import Session, command
-from qis.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from qis.cli.claims_file import ClaimsFile, Row
-    from qis.cli.errors_file import ErrorsFile
     from qis.cli.feed import Account, Sender
+    from qis.cli.refusals import Refusals
 
 LOOK = 0.5
 """Seconds between two looks at the load while it is being sent."""
@@ -54,58 +54,49 @@ def _ingest(
     series: Annotated[
         str | None, typer.Option("--series", metavar="ID", help="Series of rows that name none.")
     ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(
-            "--mapping",
-            metavar="M",
-            exists=True,
-            dir_okay=False,
-            help='JSON: {"columns": {"Close": "value"}, "constants": {"currency": "USD"}}.',
-        ),
-    ] = None,
+    mapping: MappingFile = None,
 ) -> None:
     """Load a file of claims and follow it until every row is accounted for.
 
     Columns: snap, reference_data_id, source, value, and optionally volume, received_at, currency, unit,
     attribute, sequence, channel. Row 1 is the first row of data. Rows that are refused are listed in
-    FILE.errors.csv; the same file twice changes nothing.
+    FILE.errors.csv; the same file twice changes nothing. Status 1 where every row is refused.
 
     Example: qis ingest prices.csv.gz --source acme
     """
-    from qis.cli.claims_file import ClaimsFile, Mapped, read_mapping
-    from qis.cli.errors_file import ErrorsFile
+    from qis.cli.claims_file import ClaimsFile
     from qis.cli.feed import rejections
+    from qis.cli.mapping import Mapped, read_mapping
+    from qis.cli.refusals import Refusals
 
     load = str(uuid.uuid4())
     mapped = (read_mapping(mapping) if mapping else Mapped()).with_constants(
         source=source, reference_data_id=series
     )
     claims = ClaimsFile(file, mapped, load)
-    with ErrorsFile(file) as errors:
-        try:
-            rows, done = transfer(session, claims, load, file.name, errors)
-        except InvalidInput:
-            raise  # of the header: nothing was sent
-        except BaseException:  # Ctrl-C too
-            session.note(f"! cut off: what was sent stays, as load {load}; the whole file again is safe")
-            raise
-        report = errors.write(rejections(session.api, load) if done.rejected else ())
-    document = {
-        "load": load,
-        "rows": rows,
-        "accepted": done.accepted,
-        "rejected": done.rejected,
-        "duplicates": done.duplicates,
-        "errors": None if report is None else str(report),
-    }
-    session.emit(document, lambda out: _summary(out, file, document))
+    with Refusals.of(file) as refusals:
+        rows, done = transfer(session, claims, load, file.name, refusals)
+        report = refusals.write(rejections(session.api, load) if done.rejected else ())
+        document = {
+            "load": load,
+            "rows": rows,
+            "accepted": done.accepted,
+            "rejected": done.rejected,
+            "duplicates": done.duplicates,
+            "errors": None if report is None else str(report),
+            "reasons": [reason.as_json() for reason in refusals.top],
+        }
+    session.emit(document, lambda out: _summary(out, file, document, refusals))
+    if rows and done.rejected == rows:
+        raise typer.Exit(1)
 
 
 def transfer(
-    session: Session, claims: ClaimsFile, load: str, label: str, errors: ErrorsFile | None = None
+    session: Session, claims: ClaimsFile, load: str, label: str, refusals: Refusals | None = None
 ) -> tuple[int, Account]:
     """Send a file and wait until the system has accounted for each of its rows.
+
+    Where that is cut off, also by Ctrl-C, it is said what stays, if anything was sent.
 
     Returns:
         How many rows it had, and what became of them.
@@ -113,7 +104,27 @@ def transfer(
     Raises:
         Failure: not all could be read, sent or accounted for.
     """
-    from qis.cli.feed import account, follow, send_all
+    sent = 0
+
+    def count(batch: Sequence[Row]) -> None:
+        nonlocal sent
+        sent += len(batch)
+        for row in batch:
+            if refusals is not None and row.broken is not None:
+                refusals.add(row.number, row.broken)
+
+    try:
+        return _transferred(session, claims, load, label, count)
+    except BaseException:
+        if sent:
+            session.note(f"! cut off: what was sent stays, as load {load}; the whole file again is safe")
+        raise
+
+
+def _transferred(
+    session: Session, claims: ClaimsFile, load: str, label: str, count: Callable[[Sequence[Row]], None]
+) -> tuple[int, Account]:
+    from qis.cli.feed import Account, account, follow, send_all
     from qis.cli.progress import progress_bars
 
     with progress_bars(session) as bars:
@@ -125,9 +136,7 @@ def transfer(
         def after(batch: Sequence[Row]) -> None:
             nonlocal looked, sent
             sent += len(batch)
-            for row in batch:
-                if errors is not None and row.broken is not None:
-                    errors.unreadable(row.number, row.broken)
+            count(batch)
             bars.update(reading, completed=claims.position())
             if time.monotonic() - looked > LOOK and not bars.disable:
                 bars.update(counted, completed=account(session.api, load).total, total=sent)
@@ -139,8 +148,6 @@ def transfer(
             named = ", ".join(claims.unknown)
             session.note(f"! not fields of a claim: {named}; rows that fill them are refused (see --mapping)")
         if not rows:
-            from qis.cli.feed import Account
-
             return 0, Account()
         return rows, follow(
             session.api, load, rows, lambda a: bars.update(counted, completed=a.total, total=rows)
@@ -157,7 +164,7 @@ def _sender(session: Session) -> Sender:
     return StreamSender(client(session.twin["aws"], "kinesis"), session.twin["streams"]["ingest"])
 
 
-def _summary(out: Console, file: Path, document: dict[str, Any]) -> None:
+def _summary(out: Console, file: Path, document: dict[str, Any], refusals: Refusals) -> None:
     from qis.cli.render import line
 
     line(out, (file.name, "bold"), f": {document['rows']} rows")
@@ -170,8 +177,8 @@ def _summary(out: Console, file: Path, document: dict[str, Any]) -> None:
         ("duplicates ", "yellow" if document["duplicates"] else ""),
         str(document["duplicates"]),
     )
-    if document["errors"]:
-        line(out, "  why rows were refused: ", (document["errors"], "bold"))
+    refusals.show(out)
+    refusals.show_first(out)
     line(out, (f"  load {document['load']}", "dim"))
 
 

@@ -7,7 +7,8 @@ reception do not tell, that recorded last.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import time
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
@@ -26,7 +27,7 @@ from qis.domain.series import (
     check_text,
     check_value,
 )
-from qis.domain.snap import NANOS, Snap, parse_instant, parse_snap
+from qis.domain.snap import NANOS, Snap, SnapTime, parse_instant, parse_snap
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -304,10 +305,19 @@ def _numbered(body: Mapping[str, Any]) -> tuple[int | None, str]:
         if channel is not None:
             raise refuse("sequence", "", "required", "is required with channel")
         return None, ""
-    number = parse_decimal(given, "sequence")
+    return parse_sequence(given), "" if channel is None else check_text(channel, "channel", 64)
+
+
+def parse_sequence(value: object) -> int:
+    """The provider's number of a message.
+
+    Raises:
+        InvalidInput: rule ``sequence-number``.
+    """
+    number = parse_decimal(value, "sequence")
     if number != number.to_integral_value() or not 0 <= number <= MOST_SEQUENCE:
-        raise refuse("sequence", given, "sequence-number", "is not a whole number from 0 to 2^63 - 1")
-    return int(number), "" if channel is None else check_text(channel, "channel", 64)
+        raise refuse("sequence", value, "sequence-number", "is not a whole number from 0 to 2^63 - 1")
+    return int(number)
 
 
 def parse_volume(value: object) -> Decimal:
@@ -320,3 +330,55 @@ def parse_volume(value: object) -> Decimal:
     if volume < 0:
         raise refuse("volume", str(volume), "not-negative", "is negative")
     return volume
+
+
+class Statement(NamedTuple):
+    """What a claim says by itself, where no catalogue is at hand: a number of a series by a source."""
+
+    reference_data_id: str
+    snap: Snap
+    source: str
+    value: Decimal
+    volume: Decimal | None = None
+    received_at: Snap | None = None
+    currency: str | None = None
+    unit: str | None = None
+    attribute: str | None = None
+
+
+def _parse_moment(value: object) -> Snap:
+    """A snap of a series that is not known: a date is its first moment in UTC."""
+    dated = isinstance(value, str) and len(value) == len("2026-01-05")
+    return parse_snap(value, _MIDNIGHT if dated else None)
+
+
+_MIDNIGHT = SnapTime(time(), "UTC")
+_NUMBERING = frozenset({"sequence", "channel"})
+STATED: Mapping[str, Callable[[object], Any]] = {
+    "reference_data_id": check_id,
+    "source": lambda v: check_slug(v, "source"),
+    "currency": lambda v: check_currency(v, "currency"),
+    "unit": lambda v: check_text(v, "unit", 32),
+    "attribute": lambda v: check_text(v, "attribute", 64),
+    "value": lambda v: parse_decimal(v, "value"),
+    "snap": _parse_moment,
+    "volume": parse_volume,
+    "received_at": lambda v: parse_instant(v, "received_at"),
+    "sequence": parse_sequence,
+    "channel": lambda v: check_text(v, "channel", 64),
+}
+"""The rule of each field of a claim by itself, in the order in which they are checked; each raises
+``InvalidInput``."""
+
+
+def parse_statement(given: object) -> Statement:
+    """A statement as decoded from a file: by the rules of ``parse_claim`` that need no catalogue.
+
+    Raises:
+        InvalidInput: naming field, value and rule.
+    """
+    body = _known_fields(given)
+    alone = (name for name in STATED if name not in _NUMBERING and body.get(name) is not None)
+    stated = {name: STATED[name](body[name]) for name in alone}
+    _numbered(body)
+    return Statement(**stated)

@@ -33,6 +33,12 @@ class Violation:
             if len(text) > longest:
                 object.__setattr__(self, name, text[: longest - 1] + "…")
 
+    @property
+    def text(self) -> str:
+        """The rule, the field and the value in a sentence."""
+        value = f" ({self.value})" if self.value else ""
+        return f"{self.field}: {self.message} [{self.rule}]{value}"
+
     def as_json(self) -> dict[str, str]:
         return {"field": self.field, "value": self.value, "rule": self.rule, "message": self.message}
 

@@ -139,6 +139,7 @@ class Source:
         }
 
 
+NO_FIELD = "is not a field of this document"
 MOST_NAMED = 20
 """Unknown fields that a refusal names; a document can hold thousands."""
 
@@ -159,7 +160,7 @@ def check_fields(
         return given
     prefix = f"{where}." if where else ""
     broken = [
-        Violation(prefix + shown(k), shown(given[k]), "known-field", "is not a field of this document")
+        Violation(prefix + (shown(k) or '""'), shown(given[k]), "known-field", NO_FIELD)
         for k in sorted(given, key=str)
         if k not in required | optional
     ][:MOST_NAMED]
