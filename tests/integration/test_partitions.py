@@ -204,6 +204,15 @@ def test_events_on_both_sides_of_a_month_are_told_and_left_to_people(database: F
     log.write()
 
 
+def test_functions_of_the_version_before_still_make_months(database: FreshDatabase) -> None:
+    """They run beside those of this one while it is deployed."""
+    without_months(database)
+    connection = database.app.connect()
+    step = "SELECT ensure_event_partitions(clock_timestamp(), 1)"
+    assert [connection.execute(step).fetchone() for _ in range(3)] == [(1,), (1,), (0,)]
+    assert [name for name, _, _ in partitions(database)] == months(2)
+
+
 def test_two_who_make_months_at_once_do_not_wait_for_each_other(database: FreshDatabase) -> None:
     Caught(database)
     with database.connect() as owner, owner.transaction():

@@ -1,4 +1,3 @@
-DROP FUNCTION next_event_partition(timestamptz, integer), event_partitions();
 CREATE OR REPLACE FUNCTION ensure_event_partitions(moment timestamptz, ahead integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET lock_timeout = '500ms' AS $$
 DECLARE
@@ -36,4 +35,4 @@ BEGIN
     RETURN made;
 END $$;
 
-GRANT EXECUTE ON FUNCTION ensure_event_partitions(timestamptz, integer) TO qis_app;
+DROP FUNCTION next_event_partition(timestamptz, integer), event_partitions();

@@ -1,8 +1,6 @@
 -- Months of the log are made in steps that never hold it for long, however many events wait in the default partition.
 -- depends: 0015.months-without-deadlock
 
-DROP FUNCTION ensure_event_partitions(timestamptz, integer);
-
 -- The ranges of the partitions of months, which hold one month each, or several.
 CREATE FUNCTION event_partitions() RETURNS TABLE (partition text, since timestamptz, until timestamptz)
 LANGUAGE sql STABLE SET search_path = pg_catalog, public AS $$
@@ -106,3 +104,9 @@ END $$;
 
 REVOKE EXECUTE ON FUNCTION next_event_partition(timestamptz, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION next_event_partition(timestamptz, integer) TO qis_app;
+
+-- For functions of the version before, which run beside those of this one while it is deployed.
+CREATE OR REPLACE FUNCTION ensure_event_partitions(moment timestamptz, ahead integer) RETURNS integer
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+    SELECT (next_event_partition(moment, ahead) IS NOT NULL)::integer
+$$;
