@@ -172,9 +172,7 @@ def test_the_end_of_the_franc_floor_is_a_suspect(
         if c.reference_data_id == series.reference_data_id
     }
     before, floor_gone = (by_snap[snap_time.on(date(2015, 1, day))] for day in (14, 15))
-    decision = reconcile(
-        [floor_gone], RULES[series.rules], [Reference(before.snap, before.value, official=True)]
-    )
+    decision = reconcile([floor_gone], RULES[series.rules], [Reference(before.snap, before.value)])
     assert decision.status is Status.SUSPECT
     assert decision.value == Decimal("1.028")
 

@@ -38,7 +38,7 @@ rule_sets = st.builds(
     range=st.sampled_from([None, ["1", "150"], [None, "150"], ["0", None]]),
 )
 references = st.lists(
-    st.builds(Reference, st.integers(-5, -1).map(snap), st.sampled_from(LEVELS).map(Decimal), st.booleans()),
+    st.builds(Reference, st.integers(-5, -1).map(snap), st.sampled_from(LEVELS).map(Decimal)),
     max_size=2,
     unique_by=lambda r: r.snap,
 )

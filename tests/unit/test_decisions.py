@@ -13,8 +13,8 @@ from tests.support.builders import claim, rules, snap
 Rows = list[tuple[str, str]]
 
 
-def decide(rows: Rows, references: list[tuple[float, str, bool]] = (), **changes: Any) -> Decision:  # type: ignore[assignment]
-    around = [Reference(snap(days), Decimal(value), official) for days, value, official in references]
+def decide(rows: Rows, references: list[tuple[float, str]] = (), **changes: Any) -> Decision:  # type: ignore[assignment]
+    around = [Reference(snap(days), Decimal(value)) for days, value in references]
     return reconcile([claim(s, v) for s, v in rows], rules(**changes), around)
 
 
@@ -210,45 +210,32 @@ def test_a_withdrawn_claim_does_not_count_and_the_next_source_leads() -> None:
 # moves -------------------------------------------------------------------------------------------
 
 
-MOVES: dict[str, tuple[Rows, list[tuple[float, str, bool]], str]] = {
-    "a move within the largest believable one": ([("alpha", "1.05")], [(-1, "1", True)], "official"),
-    "a spike": ([("alpha", "1.06")], [(-1, "1", True)], "suspect"),
-    "a spike downwards": ([("alpha", "0.94")], [(-1, "1", True)], "suspect"),
-    "a spike that two sources report": ([("alpha", "2"), ("beta", "2.0001")], [(-1, "1", True)], "official"),
+MOVES: dict[str, tuple[Rows, list[tuple[float, str]], str]] = {
+    "a move within the largest believable one": ([("alpha", "1.05")], [(-1, "1")], "official"),
+    "a spike": ([("alpha", "1.06")], [(-1, "1")], "suspect"),
+    "a spike downwards": ([("alpha", "0.94")], [(-1, "1")], "suspect"),
+    "a spike that two sources report": ([("alpha", "2"), ("beta", "2.0001")], [(-1, "1")], "official"),
     "a spike that the second source contradicts": (
         [("alpha", "2"), ("beta", "1")],
-        [(-1, "1", True)],
+        [(-1, "1")],
         "suspect",
     ),
-    "a level shift that the held value before confirms": (
-        [("alpha", "2")],
-        [(-2, "1", True), (-1, "2.0001", False)],
-        "official",
-    ),
-    "a spike back from a held spike is no move at all": (
-        [("alpha", "1")],
-        [(-2, "1", True), (-1, "2", False)],
-        "official",
-    ),
-    "a third level confirms neither": ([("alpha", "3")], [(-2, "1", True), (-1, "2", False)], "suspect"),
     "nothing to measure against": ([("alpha", "9")], [], "official"),
-    "a reference of zero measures nothing": ([("alpha", "9")], [(-1, "0", True)], "official"),
+    "a reference of zero measures nothing": ([("alpha", "9")], [(-1, "0")], "official"),
 }
 
 
 @pytest.mark.parametrize(("rows", "references", "status"), MOVES.values(), ids=MOVES.keys())
-def test_a_move_is_believed_or_waits(
-    rows: Rows, references: list[tuple[float, str, bool]], status: str
-) -> None:
+def test_a_move_is_believed_or_waits(rows: Rows, references: list[tuple[float, str]], status: str) -> None:
     assert decide(rows, references).status.value == status
 
 
 def test_without_the_rule_any_move_is_believed() -> None:
-    assert decide([("alpha", "9")], [(-1, "1", True)], max_move=None).status is Status.OFFICIAL
+    assert decide([("alpha", "9")], [(-1, "1")], max_move=None).status is Status.OFFICIAL
 
 
 def test_a_spike_says_what_was_measured_against_which_threshold() -> None:
-    decision = decide([("alpha", "1.2")], [(-1, "1", True)])
+    decision = decide([("alpha", "1.2")], [(-1, "1")])
     (check,) = decision.checks
     assert (check.check, check.passed, check.measured, check.threshold) == (
         "spike",
@@ -264,9 +251,7 @@ def test_a_spike_says_what_was_measured_against_which_threshold() -> None:
     [("1.04", []), ("1.2", ["spike"]), ("3", ["out-of-range", "spike"]), ("0.5", ["out-of-range", "spike"])],
 )
 def test_a_value_that_a_person_proposes_passes_the_same_checks(value: str, failed: list[str]) -> None:
-    checks = check_proposal(
-        Decimal(value), rules(range=["0.9", "2"]), [Reference(snap(-1), Decimal(1), True)]
-    )
+    checks = check_proposal(Decimal(value), rules(range=["0.9", "2"]), [Reference(snap(-1), Decimal(1))])
     assert [c.check for c in checks if not c.passed] == failed
 
 

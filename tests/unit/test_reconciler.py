@@ -115,13 +115,20 @@ def test_an_unknown_series_is_an_error_and_nothing_is_stored() -> None:
     assert world.store.log == []
 
 
-def test_a_spike_waits_and_the_next_snap_at_its_level_confirms_it() -> None:
+def test_what_agrees_only_with_a_held_value_is_held_with_it() -> None:
     world = World()
-    world.tell("alpha", (0, "1.0"), (1, "2.0"))
-    assert (world.status(1), len(world.waiting())) == ("suspect", 1)
-    world.tell("alpha", (2, "2.01"))
-    assert world.status(2) == "official"
-    assert (world.status(1), world.official(1)) == ("suspect", None), "it stays to be decided by a person"
+    world.tell("alpha", (0, "6.11"), (1, "611.2"), (2, "612.5"), (3, "610.9"), (4, "6.13"))
+    assert [world.status(d) for d in range(5)] == ["official", *["suspect"] * 3, "official"]
+    assert len(world.waiting()) == 3
+
+
+def test_approval_of_the_first_value_of_a_level_shift_makes_the_next_ones_official() -> None:
+    world = World()
+    world.tell("alpha", (0, "1.0"), (1, "2.0"), (2, "2.01"), (3, "2.02"))
+    first = next(e.data["issue_id"] for e in world.at(snap(1)) if e.type == ev.QUALITY_ISSUE_DETECTED)
+    world.corrections.approve(UUID(first), "ann", "request")
+    assert [world.official(d) for d in (1, 2, 3)] == ["2.0", "2.01", "2.02"]
+    assert world.waiting() == []
 
 
 def test_a_spike_that_returns_to_the_old_level_stays_suspect_alone() -> None:

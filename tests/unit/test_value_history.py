@@ -22,7 +22,7 @@ from tests.support.builders import EUR, FIRST, claim, ingested, rules, snap
 
 PASSED = Check("spike", True, "0", "0.05", "fine")
 FAILED = Check("spike", False, "1", "0.05", "moves 1")
-BEFORE = [Reference(snap(-1), Decimal("1.1"), True)]
+BEFORE = [Reference(snap(-1), Decimal("1.1"))]
 
 
 class Story:

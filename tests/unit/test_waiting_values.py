@@ -81,7 +81,7 @@ def test_whose_claim_a_learning_method_outvotes_may_not_decide_either(method: st
     story = Story(rules(method=method, tolerance="0", max_move="0.05"))
     for source, value, by in (("alpha", "1.3", "ann"), ("beta", "1.3", "ben"), ("gamma", "1.2", "cid")):
         story.claims(claim(source, value), actor=by)
-    story.reconcile([Reference(snap(-1), Decimal("1.1"), True)])
+    story.reconcile([Reference(snap(-1), Decimal("1.1"))])
     if story.history.issue is not None:
         with pytest.raises(FourEyes):
             story.approve("cid")

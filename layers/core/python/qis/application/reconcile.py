@@ -91,12 +91,12 @@ class _Decided:
         index = bisect_right(self.order, snap.ns)
         return Snap(self.order[index]) if index < len(self.order) else None
 
-    def before(self, snap: Snap, status: Status) -> Reference | None:
+    def official_before(self, snap: Snap) -> Reference | None:
+        """The nearest official value before that this plan decided."""
         for ns in reversed(self.order[: bisect_left(self.order, snap.ns)]):
-            if self.of[ns][0] is status and self.of[ns][1] is not None:
-                return self.of[ns][1]
-            if self.of[ns][0] is Status.OFFICIAL:
-                return None
+            status, reference = self.of[ns]
+            if status is Status.OFFICIAL:
+                return reference
         return None
 
     def after(self, snap: Snap) -> list[Snap]:
@@ -255,7 +255,7 @@ class Reconciler:
             value, status = history.official.value, Status.OFFICIAL
         reference = None  # nothing is measured against a record
         if isinstance(value, Decimal):
-            reference = Reference(snap, value, status is Status.OFFICIAL)
+            reference = Reference(snap, value)
         left = outcome.standings or NO_STANDINGS
         decided.put(snap, status, reference, left)
         told = outcome.as_json()
@@ -269,26 +269,19 @@ class Reconciler:
         return {(id_, s) for s in followers}
 
     def _references(self, plan: _Plan, key: Key, decided: _Decided) -> list[Reference]:
-        """The nearest official value before, and the nearest held one if it is nearer."""
+        """The nearest official value before. A held value explains no move: it may be wrong itself."""
         id_, snap = key
-        found = plan.neighbours.get(key, Neighbours())
-        stored_official = self._stored(plan, id_, found, decided, official=True)
-        stored_held = self._stored(plan, id_, found, decided, official=False)
-        official = _nearer(decided.before(snap, Status.OFFICIAL), stored_official)
-        held = _nearer(decided.before(snap, Status.SUSPECT), stored_held)
-        if held is not None and official is not None and held.snap < official.snap:
-            held = None
-        return [r for r in (official, held) if r is not None]
+        stored = self._stored(plan, id_, plan.neighbours.get(key, Neighbours()), decided)
+        official = _nearer(decided.official_before(snap), stored)
+        return [] if official is None else [official]
 
-    def _stored(
-        self, plan: _Plan, id_: str, found: Neighbours, decided: _Decided, *, official: bool
-    ) -> Reference | None:
-        """A stored neighbour, unless this plan decided otherwise about it: then the one before that."""
+    def _stored(self, plan: _Plan, id_: str, neighbours: Neighbours, decided: _Decided) -> Reference | None:
+        """The stored official neighbour, unless this plan decided its snap: then the one before that."""
         while True:
-            match = next((Reference(s, v, o) for s, v, o in found.before if o is official), None)
+            match = next((Reference(s, v) for s, v, o in neighbours.before if o), None)
             if match is None or match.snap.ns not in decided.of:
                 return match
-            found = plan.neighbours.get((id_, match.snap), Neighbours())
+            neighbours = plan.neighbours.get((id_, match.snap), Neighbours())
 
 
 def _nearer(a: Reference | None, b: Reference | None) -> Reference | None:

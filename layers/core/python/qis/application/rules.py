@@ -228,9 +228,8 @@ class WhatIf:
         """What the stored decisions before the range leave for its first one."""
         key = (id_, first)
         found = self._store.neighbours([key], [key]).get(key, Neighbours())
-        official = next((Reference(s, v, True) for s, v, o in found.before if o), None)
-        held = next((Reference(s, v, False) for s, v, o in found.before if not o), None)
-        return Course(official, held, found.standings)
+        official = next((Reference(s, v) for s, v, o in found.before if o), None)
+        return Course(official, found.standings)
 
     def _histories(
         self, id_: str, snaps: Sequence[Snap], structure: Structure | None

@@ -83,11 +83,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A neighbouring value that a move is measured against."""
+    """An official value before the snap, which a move is measured against."""
 
     snap: Snap
     value: Decimal
-    official: bool
 
 
 class Standing(NamedTuple):
@@ -208,7 +207,7 @@ def reconcile(
         claims: every claim on the snap, of all sources, revisions included; those of each source in the
             order in which it made them (see ``chronological``).
         rules: the rule set in force.
-        references: values of the snaps before, for the move check; any that explains the move suffices.
+        references: official values of the snaps before, for the move check; one that explains it suffices.
         withdrawn: claims that an operator rejected.
         standings: of the sources, after the decided snap before this one.
     """

@@ -44,39 +44,30 @@ class Course:
     """What the decisions of one series so far leave for the next one."""
 
     official: Reference | None = None
-    held: Reference | None = None
     standings: Standings = field(default_factory=dict)
 
     def decide(self, history: ValueHistory, rules: RuleSet) -> Decision[Any]:
         """The decision on the next snap, by the function that decides in the running system."""
-        references = (
-            [r for r in (self.official, self.held) if r is not None] if rules.max_move is not None else []
-        )
+        references = [] if self.official is None or rules.max_move is None else [self.official]
         decision = history.decide(rules, references, self.standings, by_policy=False)
         value, status = decision.value, decision.status
         if history.pinned is not None:
             value, status = history.pinned, Status.OFFICIAL
-        if not isinstance(value, Decimal):
-            pass  # nothing is measured against a record
-        elif status is Status.OFFICIAL:
-            self.official, self.held = Reference(history.snap, value, official=True), None
-        elif status is Status.SUSPECT:
-            self.held = Reference(history.snap, value, official=False)
+        if status is Status.OFFICIAL and isinstance(value, Decimal):  # no move is measured against a record
+            self.official = Reference(history.snap, value)
         self.standings = decision.standings or NO_STANDINGS
         return decision
 
     def as_json(self) -> dict[str, Any]:
         return {
             "official": _reference_json(self.official),
-            "held": _reference_json(self.held),
             "standings": {s: list(found) for s, found in self.standings.items()},
         }
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Course:
         return cls(
-            _reference_of(body["official"], official=True),
-            _reference_of(body["held"], official=False),
+            _reference_of(body["official"]),
             {s: Standing(bool(found[0]), int(found[1])) for s, found in body["standings"].items()},
         )
 
@@ -85,8 +76,8 @@ def _reference_json(reference: Reference | None) -> list[str] | None:
     return None if reference is None else [str(reference.snap.ns), decimal_text(reference.value)]
 
 
-def _reference_of(body: Any, *, official: bool) -> Reference | None:
-    return None if body is None else Reference(Snap(int(body[0])), Decimal(body[1]), official)
+def _reference_of(body: Any) -> Reference | None:
+    return None if body is None else Reference(Snap(int(body[0])), Decimal(body[1]))
 
 
 @dataclass(slots=True)
