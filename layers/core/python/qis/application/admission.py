@@ -57,10 +57,10 @@ def sort_out(candidates: Sequence[Candidate], held: Held, lookup: Lookup) -> Sto
         bringer = stream.get(claim.claim_id)
         if bringer is None:
             pass
-        elif bringer == record_id or (claim.received_at is None and words.heard(record_id, stream)):
+        elif bringer == record_id or (claim.received_at is None and record_id in stream.values()):
             known[candidate.place] = "redelivered"
             continue
-        elif claim.received_at is not None or words.is_last(candidate, stream):
+        elif claim.received_at is not None or words.repeats(candidate, stream):
             known[candidate.place] = "duplicate"
             duplicates.append(candidate)
             continue
@@ -123,12 +123,11 @@ class _Words:
         moment = moment_of(statement.received_at, statement.recorded_at, latest)
         self._last[key] = max(latest, moment), statement.claim_id if moment >= latest else last
 
-    def heard(self, record_id: str, stream: Mapping[str, str]) -> bool:
-        """Whether a record has brought its claim before: one that entered, or a duplicate."""
-        return record_id in self._duplicates or record_id in stream.values()
-
-    def is_last(self, candidate: Candidate, stream: Collection[str]) -> bool:
-        """Whether a claim that the stream holds is its source's last word."""
+    def repeats(self, candidate: Candidate, stream: Collection[str]) -> bool:
+        """Whether a claim that the stream holds is its source's last word, or was when its record was a
+        duplicate of it."""
+        if candidate.record_id in self._duplicates:
+            return True
         _, last = self._last.get((candidate.stream, candidate.claim.source), (_NEVER, ""))
         claim_id = candidate.claim.claim_id
         return last in {repeated_identity(claim_id, n) for n in range(_times(claim_id, stream))}
