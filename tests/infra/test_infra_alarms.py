@@ -10,6 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from qis.application.ingest import Ingest
+from qis.application.ports import Stored
 from qis.settings import FUNCTIONS
 from tests.infra.emitted import VALUES, emitted
 from tests.infra.synthesis import Environment, Resource
@@ -132,7 +133,9 @@ def test_every_metric_of_ours_is_watched_or_left_out_with_a_reason(
 
 
 def test_names_put_together_in_the_code_are_all_known() -> None:
-    counted = Ingest(*[MagicMock() for _ in range(5)]).deliveries([])
+    admissions, *others = [MagicMock() for _ in range(5)]
+    admissions.open().__enter__().store.return_value = Stored({}, [])
+    counted = Ingest(admissions, *others).deliveries([])
     assert {f"Records{kind.title()}" for kind in counted} == set(VALUES["RecordsN"])
 
 

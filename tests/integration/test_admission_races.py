@@ -32,7 +32,7 @@ def take(database: Database, candidates: Sequence[Candidate]) -> list[str]:
     batch = [c._replace(place=place) for place, c in enumerate(candidates)]
     with PostgresAdmissions(database).open() as admission:
         admission.take([c.stream for c in batch])
-        known: Mapping[int, str] = admission.store(batch)
+        known: Mapping[int, str] = admission.store(batch).known
     return [known.get(c.place, "accepted") for c in batch]
 
 
