@@ -23,7 +23,7 @@ from cdk.stacks.data import Data
 from qis.application import arrivals, issues, quality
 from qis.application.push import PUSHED
 from qis.domain.events import DATA_INGESTED
-from qis.domain.public_events import PUBLIC
+from qis.domain.public_events import PUBLIC, SEVERAL
 
 
 class Service(Construct):
@@ -180,7 +180,7 @@ class Service(Construct):
                 data.streams.events,
                 source=sources[name],
                 on_failure=data.events.events_dlq,
-                event_types=wanted,
+                event_types=(*wanted, SEVERAL),
             )
 
     def _schedules(self) -> None:

@@ -51,8 +51,8 @@ WITHIN = 30.0
 
 def types_of(record: bytes) -> set[str]:
     """Types of the events in a record of the backbone."""
-    type_ = json.loads(record)["type"]
-    return {type_} if isinstance(type_, str) else set(type_)
+    body = json.loads(record)
+    return {event["type"] for event in body.get("events", [body])}
 
 
 @dataclass

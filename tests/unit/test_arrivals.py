@@ -135,3 +135,14 @@ def test_a_load_of_old_claims_is_one_finding_a_source() -> None:
         world.follow(world.take(claim))
     late = [source for kind, _, source in world.open() if kind == "out_of_order"]
     assert sorted(late) == sorted(SOURCES[:2])
+
+
+def test_two_claims_of_a_batch_that_show_the_same_open_one_finding() -> None:
+    world = World()
+    bodies = [{"snap": Snap((20_000 + n) * DAY).text, "currency": "USD"} for n in range(40)]
+    bodies += [{"snap": Snap(20_040 * DAY).text, "value": value} for value in ("1.1", "1.2")]
+    claims = [parse_claim(claim_body(**body), BOOK.series, BOOK.active) for body in bodies]
+    world.follow([event for claim in claims for event in world.take(claim)])
+    opened = [e.data["issue_id"] for e in world.store.log if e.type == ev.QUALITY_ISSUE_DETECTED]
+    assert len(opened) == len(set(opened)) > 0
+    assert world.open() == offline(claims)

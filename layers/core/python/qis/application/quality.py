@@ -481,7 +481,8 @@ def _changes(
         occurrence = 0
         while last.get(finding.issue_id(occurrence)) == ev.QUALITY_ISSUE_RESOLVED:
             occurrence += 1
-        if finding.issue_id(occurrence) not in last:
+        if (issue_id := finding.issue_id(occurrence)) not in last:
+            last[issue_id] = ev.QUALITY_ISSUE_DETECTED  # two claims of a batch may show the same
             out.append(ev.NewEvent(ev.QUALITY_ISSUE_DETECTED, finding.as_json(occurrence)))
     for issue_id in _open(events).keys() & set(disproved):
         first = events[0].data

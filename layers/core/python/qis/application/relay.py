@@ -9,7 +9,7 @@ from datetime import datetime
 
 from qis.application.ports import Backbone, FollowerLog
 from qis.domain.events import Event
-from qis.domain.public_events import MECHANICAL, BackboneEvent
+from qis.domain.public_events import MECHANICAL, SEVERAL, BackboneEvent
 
 BATCH = 1000
 RECORD_BYTES = 1000 * 1000
@@ -46,8 +46,7 @@ def backbone_records(events: Sequence[Event]) -> list[tuple[str, bytes]]:
 
     Events of one key travel together, in as few records as hold them: a stream keeps the order of a key
     only if each record waits until the one before it is taken. A record of one event is the event; one of
-    several has them as ``events``, and all their types as ``type``, so that filters let it through to whoever
-    wants one of them.
+    several has them as ``events`` and ``SEVERAL`` for a type, which every filter lets through.
     """
     runs: dict[str, list[_Run]] = {}
     for event in events:
@@ -57,7 +56,7 @@ def backbone_records(events: Sequence[Event]) -> list[tuple[str, bytes]]:
         of_key = runs.setdefault(_key(event), [])
         if not of_key or alone or of_key[-1].full or of_key[-1].size + len(body) > TOGETHER_BYTES:
             of_key.append(_Run(full=alone))
-        of_key[-1].add(event.type, body)
+        of_key[-1].add(body)
     return [(key, run.record()) for key, of_key in runs.items() for run in of_key]
 
 
@@ -67,19 +66,16 @@ class _Run:
 
     full: bool
     size: int = 0
-    types: set[str] = field(default_factory=set)
     bodies: list[bytes] = field(default_factory=list)
 
-    def add(self, type_: str, body: bytes) -> None:
+    def add(self, body: bytes) -> None:
         self.size += len(body) + 1
-        self.types.add(type_)
         self.bodies.append(body)
 
     def record(self) -> bytes:
         if len(self.bodies) == 1:
             return self.bodies[0]
-        types = json.dumps(sorted(self.types), separators=(",", ":")).encode()
-        return b'{"type":%s,"events":[%s]}' % (types, b",".join(self.bodies))
+        return b'{"type":"%s","events":[%s]}' % (SEVERAL.encode(), b",".join(self.bodies))
 
 
 def _key(event: Event) -> str:

@@ -138,6 +138,9 @@ TOLD: dict[str, type] = {ISSUE_ALERTED: IssueTold, ISSUE_ESCALATED: IssueTold, I
 """What people are told of issues."""
 PUBLIC: dict[str, type] = VALUES | TOLD
 
+SEVERAL = "Several"
+"""The type of a record of the backbone that holds several events. A list of their types would be finer, but
+the rules of Lambda's filters name no lists."""
 MECHANICAL = frozenset({DATA_INGESTED, DATA_RECONCILED, DATA_PUBLISHED, QUALITY_METRICS_CALCULATED})
 """What follows from the arrival of claims without anybody's choice, in the mass: not for the audit. The event
 log keeps it for ever, and what is official of it goes to the lake."""
