@@ -157,7 +157,7 @@ def test_each_event_source_of_the_committed_template_is_complete() -> None:
         assert one.max_retries > 0
         assert one.from_start
     assert sources["ingest"].stream == "qis-local-ingest"
-    assert sources["reconcile"].filters == [{"data": {"type": ["DataIngested"]}}]
+    assert sources["reconcile"].filters == [{"data": {"type": ["DataIngested", "Several"]}}]
     assert sources["ingest"].on_failure_url == f"{ENDPOINT}/000000000000/qis-local-ingest-dlq"
 
 
