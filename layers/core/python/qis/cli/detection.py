@@ -90,13 +90,13 @@ def _detect(
     """
     from qis.application.detection import detect
     from qis.cli.claims_file import ClaimsFile
-    from qis.cli.mapping import Mapped, read_mapping
+    from qis.cli.mapping import read_mapping
     from qis.cli.refusals import Refusals
 
     check_form(out)
     thresholds = _read_rules(rules)
     reading = Reading(_read_series(series))
-    mapped = read_mapping(mapping) if mapping else Mapped()
+    mapped = read_mapping(mapping)
     with Refusals.of(out) as refusals:
         claims = list(reading.claims(ClaimsFile(file, mapped, "detect").rows(), refusals.add))
         report = refusals.write()

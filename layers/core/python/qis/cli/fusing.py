@@ -77,14 +77,13 @@ def _fuse(
     from qis.application.fusing_columns import fuse_columns
     from qis.cli.claims_file import ClaimsFile
     from qis.cli.fusing_file import read_claims, told
-    from qis.cli.mapping import Mapped, read_mapping
+    from qis.cli.mapping import read_mapping
     from qis.cli.refusals import Refusals
     from qis.domain.fusion.semantics import Semantics
 
     check_form(out)
     plan = _plan(rules, method, train_until)
-    mapped = read_mapping(mapping) if mapping else Mapped()
-    claims = read_claims(ClaimsFile(file, mapped, "fuse"), plan)
+    claims = read_claims(ClaimsFile(file, read_mapping(mapping), "fuse"), plan)
     semantics = None if proposals is None else Semantics()
     verdicts = fuse_columns(claims.said, plan, semantics)
     write_table(out, told(claims, verdicts, plan))

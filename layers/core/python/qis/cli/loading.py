@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,13 +66,11 @@ def _ingest(
     """
     from qis.cli.claims_file import ClaimsFile
     from qis.cli.feed import rejections
-    from qis.cli.mapping import Mapped, read_mapping
+    from qis.cli.mapping import read_mapping
     from qis.cli.refusals import Refusals
 
     load = str(uuid.uuid4())
-    mapped = (read_mapping(mapping) if mapping else Mapped()).with_constants(
-        source=source, reference_data_id=series
-    )
+    mapped = read_mapping(mapping).with_constants(source=source, reference_data_id=series)
     claims = ClaimsFile(file, mapped, load)
     with Refusals.of(file) as refusals:
         rows, done = transfer(session, claims, load, file.name, refusals)
@@ -104,54 +102,42 @@ def transfer(
     Raises:
         Failure: not all could be read, sent or accounted for.
     """
+    from qis.cli.feed import Account, account, follow, send_all
+    from qis.cli.progress import progress_bars
+
     sent = 0
-
-    def count(batch: Sequence[Row]) -> None:
-        nonlocal sent
-        sent += len(batch)
-        for row in batch:
-            if refusals is not None and row.broken is not None:
-                refusals.add(row.number, row.broken)
-
+    looked = time.monotonic()
     try:
-        return _transferred(session, claims, load, label, count)
+        with progress_bars(session) as bars:
+            reading = bars.add_task(f"{label}: read", total=claims.size)
+            counted = bars.add_task(f"{label}: accounted for", total=None)
+
+            def after(batch: Sequence[Row]) -> None:
+                nonlocal looked, sent
+                sent += len(batch)
+                for row in batch:
+                    if refusals is not None and row.broken is not None:
+                        refusals.add(row.number, row.broken)
+                bars.update(reading, completed=claims.position())
+                if time.monotonic() - looked > LOOK and not bars.disable:
+                    bars.update(counted, completed=account(session.api, load).total, total=sent)
+                    looked = time.monotonic()
+
+            rows = send_all(claims.rows(), _sender(session), after)
+            bars.update(reading, completed=claims.size)
+            if claims.unknown:
+                named = ", ".join(claims.unknown)
+                said = f"! not fields of a claim: {named}; rows that fill them are refused (see --mapping)"
+                session.note(said)
+            if not rows:
+                return 0, Account()
+            return rows, follow(
+                session.api, load, rows, lambda a: bars.update(counted, completed=a.total, total=rows)
+            )
     except BaseException:
         if sent:
             session.note(f"! cut off: what was sent stays, as load {load}; the whole file again is safe")
         raise
-
-
-def _transferred(
-    session: Session, claims: ClaimsFile, load: str, label: str, count: Callable[[Sequence[Row]], None]
-) -> tuple[int, Account]:
-    from qis.cli.feed import Account, account, follow, send_all
-    from qis.cli.progress import progress_bars
-
-    with progress_bars(session) as bars:
-        reading = bars.add_task(f"{label}: read", total=claims.size)
-        counted = bars.add_task(f"{label}: accounted for", total=None)
-        looked = time.monotonic()
-        sent = 0
-
-        def after(batch: Sequence[Row]) -> None:
-            nonlocal looked, sent
-            sent += len(batch)
-            count(batch)
-            bars.update(reading, completed=claims.position())
-            if time.monotonic() - looked > LOOK and not bars.disable:
-                bars.update(counted, completed=account(session.api, load).total, total=sent)
-                looked = time.monotonic()
-
-        rows = send_all(claims.rows(), _sender(session), after)
-        bars.update(reading, completed=claims.size)
-        if claims.unknown:
-            named = ", ".join(claims.unknown)
-            session.note(f"! not fields of a claim: {named}; rows that fill them are refused (see --mapping)")
-        if not rows:
-            return 0, Account()
-        return rows, follow(
-            session.api, load, rows, lambda a: bars.update(counted, completed=a.total, total=rows)
-        )
 
 
 def _sender(session: Session) -> Sender:

@@ -229,13 +229,15 @@ def _directives(form: str) -> set[str]:
 # the document ------------------------------------------------------------------------------------
 
 
-def read_mapping(file: Path) -> Mapped:
-    """A mapping file, a JSON object of settings that are all optional.
+def read_mapping(file: Path | None) -> Mapped:
+    """A mapping file, a JSON object of settings that are all optional; without one the settings as they are.
 
     Raises:
         Failure: the file cannot be read.
         InvalidInput: naming each setting that is unknown or wrong.
     """
+    if file is None:
+        return Mapped()
     try:
         body = json.loads(file.read_text(encoding="utf-8-sig"), parse_float=str)
     except (OSError, ValueError, RecursionError) as error:
