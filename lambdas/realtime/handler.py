@@ -78,7 +78,7 @@ def handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
     if "Records" in event:
         published = [e for e in backbone_events(event["Records"]) if e["type"] in PUSHED]
         told = app.push.wake({e["reference_data_id"] for e in published}, more_time)
-        if published and told.values:
+        if told.values:
             age = datetime.now(UTC) - min(datetime.fromisoformat(e["recorded_at"]) for e in published)
             metrics.add_metric("PushLatency", MetricUnit.Milliseconds, age.total_seconds() * 1000)
     else:

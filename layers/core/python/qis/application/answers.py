@@ -8,7 +8,7 @@ function's answer, so each quote and backslash of it takes two bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 MAX_PAYLOAD = 6 * 1000 * 1000
@@ -29,19 +29,19 @@ def weight(item: object) -> int:
     return escaped_bytes(_encode(item).encode("utf-8", "replace")) + 1
 
 
-def fitting(items: Sequence[Mapping[str, Any]], budget: int) -> int:
-    """How many of the first items weigh no more than ``budget`` together; at least one, so that pages end."""
+def fitting(items: Sequence[object], budget: int, least: int = 1) -> int:
+    """How many of the first items weigh no more than ``budget`` together.
+
+    Args:
+        least: so many fit whatever they weigh; 1, so that pages end.
+    """
     for count, item in enumerate(items):
         budget -= weight(item)
-        if budget < 0:
-            return max(count, 1)
+        if budget < 0 and count >= least:
+            return count
     return len(items)
 
 
 def newest_fitting(items: Sequence[Any], budget: int) -> Sequence[Any]:
     """The last items that weigh no more than ``budget`` together."""
-    for count, item in enumerate(reversed(items)):
-        budget -= weight(item)
-        if budget < 0:
-            return items[len(items) - count :]
-    return items
+    return items[len(items) - fitting(items[::-1], budget, least=0) :]

@@ -265,7 +265,8 @@ class Push:
         Raises:
             Unavailable: not everybody was told; doing it again tells the rest.
         """
-        return self._each(self._connections.listening(series, self._clock()), self._told, more_time)
+        ids = self._connections.listening(series, self._clock()) if series else ()
+        return self._each(ids, self._told, more_time)
 
     def tick(self, more_time: Callable[[], bool]) -> Told:
         """Each minute: end what is over, tell what a lost wake-up left behind, and that we live."""
