@@ -17,6 +17,7 @@ import pytest
 
 from local.aws import AwsServer
 from qis.adapters import relaying
+from qis.adapters.backbone import unpacked
 from qis.adapters.postgres.catalogue import PostgresCatalogue
 from qis.adapters.postgres.connection import PATIENCE, STREAM_PATIENCE
 from qis.adapters.postgres.event_store import PostgresEventStore
@@ -41,7 +42,7 @@ from tests.support.builders import (
     source_body,
 )
 from tests.support.databases import FreshDatabase
-from tests.support.lambdas import Context
+from tests.support.lambdas import Context, set_powertools
 from tests.support.push import MemorySockets, values
 
 # Powertools warns of a function that fails before it has measured anything.
@@ -51,8 +52,7 @@ WITHIN = 30.0
 
 def types_of(record: bytes) -> set[str]:
     """Types of the events in a record of the backbone."""
-    body = json.loads(record)
-    return {event["type"] for event in body.get("events", [body])}
+    return {event["type"] for event in unpacked(record)}
 
 
 @dataclass
@@ -127,12 +127,7 @@ def system(
     kinesis.get_waiter("stream_exists").wait(
         StreamName=f"events-{mark}", WaiterConfig={"Delay": 1, "MaxAttempts": 20}
     )
-    for name, value in {
-        "POWERTOOLS_METRICS_NAMESPACE": "QIS",
-        "POWERTOOLS_SERVICE_NAME": "test",
-        "POWERTOOLS_TRACE_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
+    set_powertools(monkeypatch)
     store = PostgresEventStore(database.app)
     ticks = iter(range(10**6))
     register = Register(store, PostgresCatalogue(database.app, lambda: float(next(ticks))), installed)

@@ -25,7 +25,7 @@ from qis.settings import FUNCTIONS
 from tests.api.world import BASE, INTRADAY, World, reading
 from tests.support.builders import kinesis_event
 from tests.support.databases import FreshDatabase
-from tests.support.lambdas import Context
+from tests.support.lambdas import Context, set_powertools
 from tests.support.pooling import REFUSED, Pool, Statement
 
 pytestmark = [
@@ -93,8 +93,7 @@ def function(
 ) -> Iterator[Callable[[str], Callable[[dict[str, Any]], Any]]]:
     """Handlers of functions whose database is behind the proxy."""
     known = database.variables() | {"QIS_DATABASE_PORT": str(pool.port), "AWS_REGION": "eu-central-1"}
-    known |= {"POWERTOOLS_METRICS_NAMESPACE": "QIS", "POWERTOOLS_TRACE_DISABLED": "true"}
-    known |= {"POWERTOOLS_SERVICE_NAME": "test"}
+    set_powertools(monkeypatch)
     for variable in known.keys() - {v for v in known if v.startswith("QIS_")}:
         monkeypatch.setenv(variable, known[variable])
     optional = {"QIS_CACHE_URL": "", "QIS_CACHE_GROUP": "", "QIS_CACHE_USER": "", "QIS_WINDOW_SECONDS": "60"}

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import ModuleType
+
+import pytest
+
+POWERTOOLS = {
+    "POWERTOOLS_METRICS_NAMESPACE": "QIS",
+    "POWERTOOLS_SERVICE_NAME": "test",
+    "POWERTOOLS_TRACE_DISABLED": "true",
+}
+
+
+def set_powertools(monkeypatch: pytest.MonkeyPatch, handler: ModuleType | None = None) -> None:
+    """Set what Powertools reads when a handler is loaded, and load ``handler`` again with it."""
+    for name, value in POWERTOOLS.items():
+        monkeypatch.setenv(name, value)
+    if handler is not None:
+        importlib.reload(handler)
 
 
 @dataclass

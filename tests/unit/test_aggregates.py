@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections import Counter
 from hashlib import md5
@@ -18,7 +17,7 @@ from qis.adapters.aggregates import user_records
 from qis.application.ingest import Delivery, decode
 from qis.domain.errors import InvalidInput
 from tests.support.builders import aggregate, kinesis_event
-from tests.support.lambdas import Context
+from tests.support.lambdas import Context, set_powertools
 
 MAGIC = b"\xf3\x89\x9a\xc2"
 
@@ -107,13 +106,7 @@ class Taken:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
-    for name, value in {
-        "POWERTOOLS_METRICS_NAMESPACE": "qis",
-        "POWERTOOLS_SERVICE_NAME": "ingest",
-        "POWERTOOLS_TRACE_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    importlib.reload(ingest)
+    set_powertools(monkeypatch, ingest)
     found = Taken()
     app = SimpleNamespace(ingest=found, database=SimpleNamespace())
     monkeypatch.setattr(ingest, "bootstrap", lambda: app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ import pytest
 
 from lambdas.ingest import handler as ingest
 from tests.support.builders import kinesis_event
-from tests.support.lambdas import Context
+from tests.support.lambdas import Context, set_powertools
 
 ARRIVED = 1_767_646_800.0
 
@@ -48,13 +47,7 @@ class Slow:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
-    for name, value in {
-        "POWERTOOLS_METRICS_NAMESPACE": "qis",
-        "POWERTOOLS_SERVICE_NAME": "ingest",
-        "POWERTOOLS_TRACE_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    importlib.reload(ingest)
+    set_powertools(monkeypatch, ingest)
     clock = Clock()
     found = Slow(clock)
     monkeypatch.setattr(

@@ -34,14 +34,20 @@ def record_events(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         ValueError: see ``backbone_events``.
     """
-    body = json.loads(payload(record))
-    events: list[dict[str, Any]] = body.get("events", [body])
+    events = unpacked(payload(record))
     for event in events:
         if "left_out" in event:
             raise ValueError(
                 f"{event['type']} {event['event_id']} of {event['left_out']} bytes fits no record; "
                 f"it is in the log at {event['position']}"
             )
+    return events
+
+
+def unpacked(data: bytes) -> list[dict[str, Any]]:
+    """Events of a record as ``relay.backbone_records`` makes it: one that is itself an event, or several."""
+    body = json.loads(data)
+    events: list[dict[str, Any]] = body.get("events", [body])
     return events
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from qis.adapters.backbone import unpacked
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -20,8 +21,7 @@ def events_since(client: KinesisClient, stream: str, since: datetime) -> Iterato
         while iterator:
             answer = client.get_records(ShardIterator=iterator)
             for record in answer["Records"]:
-                body = json.loads(record["Data"])
-                yield from body.get("events", [body])
+                yield from unpacked(record["Data"])
             # A shard that was split or merged has no next place; an empty answer may come before its end.
             at_end = not answer["Records"] and not answer["MillisBehindLatest"]
             iterator = "" if at_end else answer.get("NextShardIterator", "")
