@@ -12,7 +12,7 @@ import pytest
 from qis.adapters.postgres.admission import PostgresAdmissions
 from qis.adapters.postgres.event_store import PostgresEventStore
 from qis.adapters.postgres.raw import PostgresRawOutbox
-from qis.application.ports import Admissions, Candidate, EventStore, RawOutbox, Rejection, Standing
+from qis.application.ports import Admissions, Candidate, EventStore, RawOutbox, RecordOutcome, Rejection
 from qis.application.raw import RawBatch
 from qis.domain import events as ev
 from qis.domain.claims import Claim
@@ -335,7 +335,7 @@ def test_a_redriven_record_that_is_rejected_again_counts_once(world: World) -> N
 # outcomes that stand -----------------------------------------------------------------------------
 
 
-def standing(world: World, *candidates: Candidate, rejected: Sequence[Rejection]) -> dict[str, Standing]:
+def standing(world: World, *candidates: Candidate, rejected: Sequence[Rejection]) -> dict[str, RecordOutcome]:
     """Outcomes on record of the rejected; their records are all for one stream."""
     with world.admissions.open() as admission:
         admission.take([STREAM, *(c.stream for c in candidates)])
@@ -348,7 +348,7 @@ def test_an_accepted_record_that_would_be_rejected_now_stays_accepted(world: Wor
     world.take(candidate("1"))
     for _ in range(2):
         found = standing(world, rejected=[rejected("1", redriven=redriven), rejected("2")])
-        assert found["1"] == Standing("accepted", claim().claim_id, STREAM)
+        assert found["1"] == RecordOutcome("accepted", claim().claim_id, STREAM)
         assert found["2"].outcome == "rejected"
     assert world.counts("load") == {"accepted": 1, "duplicate": 0, "rejected": 1}
 
@@ -358,7 +358,7 @@ def test_a_duplicate_that_would_be_rejected_now_stays_a_duplicate(world: World, 
     world.take(candidate("1"), candidate("2"))
     for _ in range(2):
         found = standing(world, rejected=[rejected("2", redriven=redriven)])
-        assert found == {"2": Standing("duplicate", claim().claim_id)}
+        assert found == {"2": RecordOutcome("duplicate", claim().claim_id)}
     assert world.counts("load") == {"accepted": 1, "duplicate": 1, "rejected": 0}
 
 

@@ -14,7 +14,7 @@ from itertools import accumulate, count
 from typing import Any
 from uuid import UUID
 
-from qis.application.admission import Held, Statement, accepted_records, sort_out
+from qis.application.admission import Held, HeldClaim, accepted_records, sort_out
 from qis.application.arrivals import Arrived
 from qis.application.detectors import Kept, Past
 from qis.application.ingest import Ingest
@@ -30,8 +30,8 @@ from qis.application.ports import (
     Key,
     Loaded,
     Neighbours,
+    RecordOutcome,
     Rejection,
-    Standing,
     Stored,
     Unavailable,
 )
@@ -69,7 +69,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.loads: dict[str, dict[str, int]] = {}
-        self.outcomes: dict[str, tuple[str, Standing]] = {}
+        self.outcomes: dict[str, tuple[str, RecordOutcome]] = {}
         """Of records that did not enter, their load and outcome."""
 
     def count(
@@ -78,7 +78,7 @@ class MemoryLedger:
         duplicates: Sequence[Candidate],
         rejected: Sequence[Rejection],
         held: Held,
-    ) -> Mapping[str, Standing]:
+    ) -> Mapping[str, RecordOutcome]:
         standing = accepted_records([r.record_id for r in rejected], held)
         rejected = [r for r in rejected if r.record_id not in standing]
         earlier = [c.record_id for c in entered]
@@ -89,10 +89,12 @@ class MemoryLedger:
                 self._add(load_id, before.outcome, -1)
         for candidate in entered:
             self._add(candidate.load_id, "accepted", 1)
-        new: list[tuple[Candidate | Rejection, Standing]] = [
-            (c, Standing("duplicate", c.claim.claim_id)) for c in duplicates
+        new: list[tuple[Candidate | Rejection, RecordOutcome]] = [
+            (c, RecordOutcome("duplicate", c.claim.claim_id)) for c in duplicates
         ]
-        for record, outcome in new + [(r, Standing("rejected", violations=r.violations)) for r in rejected]:
+        for record, outcome in new + [
+            (r, RecordOutcome("rejected", violations=r.violations)) for r in rejected
+        ]:
             if record.record_id not in self.outcomes:
                 self.outcomes[record.record_id] = (record.load_id, outcome)
                 self._add(record.load_id, outcome.outcome, 1)
@@ -277,10 +279,10 @@ class _MemoryLookup:
         outcomes = self._store.ledger.outcomes
         return frozenset(r for r in records if r in outcomes and outcomes[r][1].outcome == "duplicate")
 
-    def statements(self, streams: Collection[str]) -> Mapping[str, list[Statement]]:
+    def claims(self, streams: Collection[str]) -> Mapping[str, list[HeldClaim]]:
         return {
             stream: [
-                Statement(
+                HeldClaim(
                     e.data["claim_id"],
                     e.data["source"],
                     None if (at := e.data.get("received_at")) is None else parse_instant(at, "received_at"),
@@ -349,7 +351,7 @@ class _MemoryAdmission:
             self.appends.append(Append(c.stream, version, (event,), c.actor, c.load_id))
         return stored
 
-    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, Standing]:
+    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, RecordOutcome]:
         self.ledger = deepcopy(self._store.ledger)
         return self.ledger.count(self.entered, self.duplicates, rejected, self._held)
 

@@ -22,7 +22,7 @@ from qis.adapters.postgres.rebuild import check
 from qis.application.corrections import Corrections
 from qis.application.ingest import Ingest
 from qis.application.issues import IssueBook, IssueDesk, IssueWatch
-from qis.application.ports import Admission, Admissions, Append, Basis, EventStore, Rejection, Standing
+from qis.application.ports import Admission, Admissions, Append, Basis, EventStore, RecordOutcome, Rejection
 from qis.application.quality import Facts, Quality
 from qis.application.reconcile import Reconciler
 from qis.domain import events as ev
@@ -114,7 +114,7 @@ class _CrashingAdmission:
         self._admission = admission
         self._crashes = crashes
 
-    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, Standing]:
+    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, RecordOutcome]:
         with self._crashes.step():
             return self._admission.count(rejected)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from qis.application.ports import Candidate, Known, Standing, Stored
-from qis.domain.claims import moment_of, repeated_identity
+from qis.application.ports import Candidate, Known, RecordOutcome, Stored
+from qis.domain.claims import EARLIEST, moment_of, repeated_identity
 from qis.domain.snap import Snap
 
 Held = dict[str, dict[str, str]]
 """By stream, the claims that it holds, each with the record that brought it."""
 
 
-class Statement(NamedTuple):
+class HeldClaim(NamedTuple):
     """A claim that a stream holds, as far as it tells which is its source's last word."""
 
     claim_id: str
@@ -25,7 +25,7 @@ class Statement(NamedTuple):
 class Lookup(Protocol):
     """What is looked up where a claim without a time of reception comes again, which is seldom."""
 
-    def statements(self, streams: Collection[str]) -> Mapping[str, Sequence[Statement]]:
+    def claims(self, streams: Collection[str]) -> Mapping[str, Sequence[HeldClaim]]:
         """The claims that streams hold, in the order of the log."""
         ...
 
@@ -45,7 +45,6 @@ def sort_out(candidates: Sequence[Candidate], held: Held, lookup: Lookup) -> Sto
     duplicate, the same record again changes nothing. A record that had a claim entered is accepted, whatever
     else it brings. A claim without a time of reception is a duplicate only of its source's last word: after
     another one the source takes that back, and the claim enters once more.
-
     """
     known: dict[int, Known] = {}
     duplicates: list[Candidate] = []
@@ -107,36 +106,35 @@ class _Words:
         self._duplicates: Collection[str] = ()
         if stored := self._streams & held.keys():
             self._duplicates = lookup.duplicates([c.record_id for c in candidates if c.stream in stored])
-            for stream, claims in lookup.statements(stored).items():
-                for statement in claims:
-                    self._say(stream, statement)
+            for stream, claims in lookup.claims(stored).items():
+                for claim in claims:
+                    self._say(stream, claim)
 
     def note(self, candidate: Candidate) -> None:
         """A candidate enters."""
         if candidate.stream in self._streams:
             claim, now = candidate.claim, self._lookup.recorded_at(candidate.stream)
-            self._say(candidate.stream, Statement(claim.claim_id, claim.source, claim.received_at, now))
+            self._say(candidate.stream, HeldClaim(claim.claim_id, claim.source, claim.received_at, now))
 
-    def _say(self, stream: str, statement: Statement) -> None:
-        key = stream, statement.source
-        latest, last = self._last.get(key, (_NEVER, ""))
-        moment = moment_of(statement.received_at, statement.recorded_at, latest)
-        self._last[key] = max(latest, moment), statement.claim_id if moment >= latest else last
+    def _say(self, stream: str, claim: HeldClaim) -> None:
+        key = stream, claim.source
+        latest, last = self._last.get(key, (EARLIEST, ""))
+        moment = moment_of(claim.received_at, claim.recorded_at, latest)
+        self._last[key] = max(latest, moment), claim.claim_id if moment >= latest else last
 
     def repeats(self, candidate: Candidate, stream: Collection[str]) -> bool:
         """Whether a claim that the stream holds is its source's last word, or was when its record was a
         duplicate of it."""
         if candidate.record_id in self._duplicates:
             return True
-        _, last = self._last.get((candidate.stream, candidate.claim.source), (_NEVER, ""))
+        _, last = self._last.get((candidate.stream, candidate.claim.source), (EARLIEST, ""))
         claim_id = candidate.claim.claim_id
         return last in {repeated_identity(claim_id, n) for n in range(_times(claim_id, stream))}
 
 
-_NEVER = -(2**63)
-
-
-def accepted_records(records: Iterable[str], held: Mapping[str, Mapping[str, str]]) -> dict[str, Standing]:
+def accepted_records(
+    records: Iterable[str], held: Mapping[str, Mapping[str, str]]
+) -> dict[str, RecordOutcome]:
     """Those of the records that had a claim entered into a stream of ``held``.
 
     A record names its series and snap, so an admission that takes the stream of each record sees all that
@@ -144,7 +142,7 @@ def accepted_records(records: Iterable[str], held: Mapping[str, Mapping[str, str
     """
     wanted = frozenset(records)
     return {
-        record_id: Standing("accepted", claim_id, stream)
+        record_id: RecordOutcome("accepted", claim_id, stream)
         for stream, claims in held.items()
         for claim_id, record_id in claims.items()
         if record_id in wanted

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qis.application.fusing import Plan, fuse
+from qis.domain.claims import EARLIEST
 from qis.domain.fusion.columns import Columns, Found, Sheet, Way
 from qis.domain.fusion.items import Claimed, Item, Verdict, decimals
 from qis.domain.fusion.memory import Chosen, Memory, Panel
@@ -24,7 +25,6 @@ Ints = NDArray[np.int64]
 
 FEW = 16
 """Items of a snap below which arrays do not pay."""
-_EARLIEST = -(2**63)
 REASONS = ("used", "outvoted", "no-volume", "not-admitted")
 _USED, _OUTVOTED, _NO_VOLUME, _NOT_ADMITTED = range(len(REASONS))
 
@@ -169,11 +169,11 @@ def _outdated(again: Ints, order: Ints, received_at: Ints) -> Sequence[int]:
         received_at: of each row; 0 where it is not known.
     """
     outdated = []
-    last, last_moment, latest, previous = 0, _EARLIEST, _EARLIEST, -1
+    last, last_moment, latest, previous = 0, EARLIEST, EARLIEST, -1
     for place in again.tolist():
         if place - 1 != previous:
             last = place - 1
-            last_moment = latest = int(received_at[order[last]]) or _EARLIEST
+            last_moment = latest = int(received_at[order[last]]) or EARLIEST
         previous = place
         moment = int(received_at[order[place]]) or latest
         latest = max(latest, moment)

@@ -27,8 +27,8 @@ from qis.application.ports import (
     DeadLetter,
     DeadLetters,
     Known,
+    RecordOutcome,
     Rejection,
-    Standing,
 )
 from qis.application.raw import pack
 from qis.domain import exact_json
@@ -66,7 +66,7 @@ class _Taken(NamedTuple):
     """Those of the valid ones that did not enter."""
     rejected: Mapping[int, Rejection]
     """Those that are rejected now, with the violations on record."""
-    settled: Mapping[int, Standing]
+    settled: Mapping[int, RecordOutcome]
     """Those that would be rejected now, and were accepted or duplicates at an earlier delivery."""
 
 
@@ -210,7 +210,7 @@ class Ingest:
         as_entered = {candidate.place: candidate for candidate in entered}
         valid = [as_entered.get(candidate.place, candidate) for candidate in valid]
         standing = admission.count(list(rejected.values()))
-        settled: dict[int, Standing] = {}
+        settled: dict[int, RecordOutcome] = {}
         for place, rejection in list(rejected.items()):
             stands = standing[rejection.record_id]
             if stands.outcome == "rejected":

@@ -84,7 +84,7 @@ Known: TypeAlias = Literal["duplicate", "redelivered"]
 """Why a valid claim does not enter the log: another record brought it before; this one did."""
 
 
-class Standing(NamedTuple):
+class RecordOutcome(NamedTuple):
     """The outcome on record of a delivered record."""
 
     outcome: Literal["accepted", "duplicate", "rejected"]
@@ -141,7 +141,7 @@ class Admission(Protocol):
         """Append the claims that their streams, which are taken, do not hold yet."""
         ...
 
-    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, Standing]:
+    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, RecordOutcome]:
         """Count what was stored, what was known and what is rejected, each record under its load and once,
         however often it is delivered. Asked last, since other batches of these loads wait from here on.
 

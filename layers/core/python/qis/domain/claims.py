@@ -111,6 +111,8 @@ class Claim(NamedTuple, Generic[V]):
         )
 
 
+EARLIEST = -(2**63)
+"""A moment before any other, in nanoseconds: of a claim whose source has given no time of reception yet."""
 CLOCK_SKEW_NS = 900 * NANOS
 """How far the clock of a collector may be ahead of ours. A later time of reception is wrong."""
 
@@ -141,7 +143,7 @@ def chronological(recorded: Iterable[tuple[C, Snap]]) -> list[C]:
     latest: dict[str, int] = {}
     timed: list[tuple[int, C]] = []
     for claim, recorded_at in recorded:
-        before = latest.get(claim.source, _EARLIEST)
+        before = latest.get(claim.source, EARLIEST)
         moment = moment_of(claim.received_at, recorded_at, before)
         latest[claim.source] = max(before, moment)
         timed.append((moment, claim))
@@ -158,9 +160,6 @@ def moment_of(received_at: Snap | None, recorded_at: Snap, before: int) -> int:
     if received_at is None or received_at.ns > recorded_at.ns + CLOCK_SKEW_NS:
         return before
     return min(received_at.ns, recorded_at.ns)
-
-
-_EARLIEST = -(2**63)
 
 
 def claim_identity(

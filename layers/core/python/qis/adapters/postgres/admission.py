@@ -17,9 +17,9 @@ from uuid import UUID
 
 from qis.adapters.postgres import receipts
 from qis.adapters.postgres.connection import Database
-from qis.adapters.postgres.log import COPY, WAKE_CHANNEL, copy_row, json_text
-from qis.application.admission import Held, Statement, accepted_records, sort_out
-from qis.application.ports import Admission, Candidate, Rejection, Standing, Stored
+from qis.adapters.postgres.log import COPY, WAKE_CHANNEL, claims_of, copy_row, json_text
+from qis.application.admission import Held, HeldClaim, accepted_records, sort_out
+from qis.application.ports import Admission, Candidate, RecordOutcome, Rejection, Stored
 from qis.application.raw import RawBatch
 from qis.domain.events import DATA_INGESTED
 from qis.domain.snap import Snap, parse_instant
@@ -36,16 +36,6 @@ ON CONFLICT (address) DO NOTHING
 
 _RUN = 100
 """Events whose rows are rendered together."""
-
-_STATEMENTS = """
-SELECT h.stream, e.data ->> 'claim_id', e.data ->> 'source', e.data ->> 'received_at', e.recorded_at
-FROM json_array_elements_text(%s::json) AS s (name) JOIN stream_heads h ON h.stream = s.name
-CROSS JOIN LATERAL (
-    SELECT e.data, e.recorded_at, e.version FROM events e
-    WHERE e.stream = h.stream AND e.recorded_at >= h.first_at AND e.type = 'DataIngested'
-) e
-ORDER BY h.stream, e.version
-"""
 
 _DUPLICATES = """
 SELECT record_id FROM ingest_outcomes
@@ -87,15 +77,13 @@ class _Lookup:
         self._connection = connection
         self._found = found
 
-    def statements(self, streams: Collection[str]) -> Mapping[str, list[Statement]]:
-        """See ``Lookup.statements``."""
-        statements: dict[str, list[Statement]] = {}
-        rows = self._connection.execute(_STATEMENTS, (json_text(sorted(streams)),))
-        for stream, claim_id, source, received_at, recorded_at in rows:
-            received = None if received_at is None else parse_instant(received_at, "received_at")
-            statement = Statement(claim_id, source, received, Snap.of(recorded_at))
-            statements.setdefault(stream, []).append(statement)
-        return statements
+    def claims(self, streams: Collection[str]) -> Mapping[str, list[HeldClaim]]:
+        """See ``Lookup.claims``."""
+        claims: dict[str, list[HeldClaim]] = {}
+        for row in claims_of(self._connection, streams):
+            claim = HeldClaim(row.claim_id, row.source, row.received_at, Snap.of(row.recorded_at))
+            claims.setdefault(row.stream, []).append(claim)
+        return claims
 
     def duplicates(self, records: Collection[str]) -> frozenset[str]:
         """See ``Lookup.duplicates``."""
@@ -193,7 +181,7 @@ class _Admission:
         given = json_text(less), json_text([versions.get(s, 0) for s in less])
         self._connection.execute(_GIVE_BACK, given)
 
-    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, Standing]:
+    def count(self, rejected: Sequence[Rejection]) -> Mapping[str, RecordOutcome]:
         """See ``Admission.count``.
 
         A record that enters is counted by the transaction that stores its event, which happens once. Of the
@@ -230,18 +218,18 @@ class _Admission:
 
     def _standing(
         self, rejected: Sequence[Rejection], new: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, Standing]:
+    ) -> dict[str, RecordOutcome]:
         """Outcomes on record of the rejected; only those that are not new are looked up."""
-        standing: dict[str, Standing] = {}
+        standing: dict[str, RecordOutcome] = {}
         for r in reversed(rejected):
             # One that is neither new nor on record was redriven at this moment, and forgotten by that.
             outcome = new.get(r.record_id, {"outcome": "rejected", "claim_id": None})
             violations = outcome.get("violations", r.violations) or ()
-            standing[r.record_id] = Standing(outcome["outcome"], outcome["claim_id"], None, violations)
+            standing[r.record_id] = RecordOutcome(outcome["outcome"], outcome["claim_id"], None, violations)
         if others := sorted(standing.keys() - new.keys()):
             for record_id, *stands in self._connection.execute(_STANDING, (json_text(others),)):
                 kind, claim_id, violations = stands
-                standing[record_id] = Standing(
+                standing[record_id] = RecordOutcome(
                     kind, claim_id.hex if claim_id else None, None, violations or ()
                 )
         return standing

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from qis.adapters.postgres.log import COLUMNS, WAKE_CHANNEL, event_of
+from qis.adapters.postgres.log import COLUMNS, WAKE_CHANNEL, bounded, event_of
 from qis.application.ports import BUDGET
 from qis.domain.events import START, Event, Position
 
@@ -15,24 +15,13 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 # Pairs below the horizon of running transactions are final: whoever commits later comes after them.
-# Stored sizes come first: they cost nothing, and only what they let through is decompressed to be measured.
-_READ = f"""
-SELECT {COLUMNS} FROM (
-    SELECT *, sum(octet_length(data::text)) OVER log AS bytes FROM (
-        SELECT *, sum(pg_column_size(data)) OVER log AS stored, row_number() OVER log AS number FROM (
-            SELECT {COLUMNS} FROM events
-            WHERE (tx, position) > (%s::xid8, %s) AND tx < pg_snapshot_xmin(pg_current_snapshot())
-            ORDER BY tx, position LIMIT %s
-        ) next
-        WINDOW log AS (ORDER BY tx, position ROWS UNBOUNDED PRECEDING)
-    ) sized
-    WHERE number = 1 OR stored <= %s
-    WINDOW log AS (ORDER BY tx, position ROWS UNBOUNDED PRECEDING)
-) measured
-WHERE number = 1 OR bytes <= %s ORDER BY tx, position
+_NEXT = f"""
+SELECT {COLUMNS} FROM events
+WHERE (tx, position) > (%s::xid8, %s) AND tx < pg_snapshot_xmin(pg_current_snapshot()) {{types}}
+ORDER BY tx, position LIMIT %s
 """  # noqa: S608 - the only thing interpolated is the constant list of columns
-
-_READ_TYPES = _READ.replace("ORDER BY tx, position LIMIT", "AND type = ANY(%s) ORDER BY tx, position LIMIT")
+_READ = bounded(_NEXT.format(types=""), COLUMNS)
+_READ_TYPES = bounded(_NEXT.format(types="AND type = ANY(%s)"), COLUMNS)
 
 _LAG = """
 SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0), 0)::float8 FROM (

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from qis.domain.events import VERSIONS, Event, Position, upcast
+from qis.domain.snap import Snap, parse_instant
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 WAKE_CHANNEL = "qis_events"
 COLUMNS = (
@@ -21,6 +26,64 @@ COPY = (
     "COPY events (event_id, type, type_version, stream, version, recorded_at, actor, correlation_id, "
     "causation_id, data) FROM STDIN"
 )
+
+
+# The stream's head says since when it has events, so that only those months are read.
+_CLAIMS = """
+SELECT h.stream, e.version, e.claim_id, e.source, e.received_at, e.recorded_at
+FROM stream_heads h CROSS JOIN LATERAL (
+    SELECT e.version, c.claim_id, c.source, c.received_at, e.recorded_at
+    FROM events e
+    CROSS JOIN LATERAL jsonb_to_record(e.data) AS c(claim_id text, source text, received_at text)
+    WHERE e.stream = h.stream AND e.recorded_at >= h.first_at AND e.type = 'DataIngested'
+) e
+WHERE h.stream IN (SELECT json_array_elements_text(%s::json))
+ORDER BY h.stream, e.version
+"""
+
+
+class ClaimRow(NamedTuple):
+    """A claim in the log, without its value."""
+
+    stream: str
+    version: int
+    """Of its event."""
+    claim_id: str
+    source: str
+    received_at: Snap | None
+    recorded_at: datetime
+
+
+def claims_of(connection: Connection, streams: Collection[str]) -> Iterator[ClaimRow]:
+    """The claims that streams hold, those of one stream in the order of the log."""
+    rows = connection.execute(_CLAIMS, (json_text(sorted(streams)),))
+    for stream, version, claim_id, source, received_at, recorded_at in rows:
+        received = None if received_at is None else parse_instant(received_at, "received_at")
+        yield ClaimRow(stream, version, claim_id, source, received, recorded_at)
+
+
+def bounded(events: str, columns: str) -> str:
+    """A query of the first rows of ``events`` whose data fit into so many bytes, and of one where none fits.
+
+    Its parameters are those of ``events``, then the bytes twice. Stored sizes come first: they cost nothing,
+    and only what they let through is decompressed to be measured.
+
+    Args:
+        events: a query of rows of the log in its order, by transaction and position.
+        columns: of ``events``, to be read.
+    """
+    return f"""
+SELECT {columns} FROM (
+    SELECT *, sum(octet_length(data::text)) OVER log AS bytes FROM (
+        SELECT *, sum(pg_column_size(data)) OVER log AS stored, row_number() OVER log AS number
+        FROM ({events}) next
+        WINDOW log AS (ORDER BY tx, position ROWS UNBOUNDED PRECEDING)
+    ) sized
+    WHERE number = 1 OR stored <= %s
+    WINDOW log AS (ORDER BY tx, position ROWS UNBOUNDED PRECEDING)
+) measured
+WHERE number = 1 OR bytes <= %s ORDER BY tx, position
+"""  # noqa: S608 - what is interpolated are constants of the code
 
 
 def event_of(row: Sequence[Any]) -> Event:

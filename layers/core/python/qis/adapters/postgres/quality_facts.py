@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from qis.adapters.postgres.connection import Database
-from qis.adapters.postgres.log import COLUMNS, event_of
+from qis.adapters.postgres.log import COLUMNS, claims_of, event_of
 from qis.application.quality import ClaimEntry, OpenFinding, Progress
 from qis.domain.events import Data, Position, value_stream
 from qis.domain.findings import Fact
-from qis.domain.snap import Snap, parse_instant
+from qis.domain.snap import Snap
 
 _KEEP = """
 INSERT INTO quality_facts AS f (reference_data_id, snap_ns, tx, position, status, claims, volumes)
@@ -39,18 +39,6 @@ CROSS JOIN LATERAL (
      WHERE reference_data_id = k.id AND snap_ns > k.high ORDER BY snap_ns LIMIT k.reach)
 ) f
 ORDER BY k.id, f.snap_ns
-"""
-
-# The stream's head says since when it has events, so that only those months are read.
-_CLAIMS = """
-SELECT h.stream, e.version, e.source, e.received_at, e.recorded_at
-FROM stream_heads h CROSS JOIN LATERAL (
-    SELECT e.version, c.source, c.received_at, e.recorded_at
-    FROM events e CROSS JOIN LATERAL jsonb_to_record(e.data) AS c(source text, received_at text)
-    WHERE e.stream = h.stream AND e.recorded_at >= h.first_at AND e.type = 'DataIngested'
-) e
-WHERE h.stream IN (SELECT json_array_elements_text(%s::json))
-ORDER BY h.stream, e.version
 """
 
 _CLAIMED = f"""
@@ -122,16 +110,9 @@ class PostgresFacts:
     def claims(self, wanted: Mapping[str, Collection[Snap]]) -> Sequence[ClaimEntry]:
         """See ``Facts.claims``."""
         keys = {value_stream(i, s.text): (i, s) for i, snaps in wanted.items() for s in snaps}
-        rows = self._database.connect().execute(_CLAIMS, (json.dumps(sorted(keys)),))
         return [
-            ClaimEntry(
-                *keys[stream],
-                version,
-                source,
-                None if received_at is None else parse_instant(received_at, "received_at"),
-                recorded_at,
-            )
-            for stream, version, source, received_at, recorded_at in rows
+            ClaimEntry(*keys[row.stream], row.version, row.source, row.received_at, row.recorded_at)
+            for row in claims_of(self._database.connect(), keys)
         ]
 
     def claimed(self, entries: Collection[ClaimEntry]) -> Sequence[Data]:

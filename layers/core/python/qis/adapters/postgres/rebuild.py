@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qis.adapters.postgres.log import bounded
 from qis.adapters.postgres.projections import MODELS, Model, Placed, placed_of
 from qis.domain.errors import Conflict, NotFound
 from qis.domain.events import START, Position, upcast
@@ -36,19 +37,18 @@ LAST_TIMEOUT_MS = 60
 LAST_EVENTS, LAST_BYTES = 100, 1024 * 1024
 """Most that is applied while writers wait; while there is more, the shadow catches up first."""
 
-_READ = """
-SELECT event_id, type, version, data, actor, recorded_at, tx, position, type_version, available FROM (
-    SELECT *, sum(octet_length(data::text)) OVER (ORDER BY tx, position ROWS UNBOUNDED PRECEDING) AS bytes,
-        row_number() OVER (ORDER BY tx, position) AS number, count(*) OVER () AS available
-    FROM (
-        SELECT event_id, type, version, data, actor, recorded_at, tx, position, type_version FROM events
+_COLUMNS = "event_id, type, version, data, actor, recorded_at, tx, position, type_version"
+_READ = bounded(
+    f"""
+    SELECT *, count(*) OVER () AS available FROM (
+        SELECT {_COLUMNS} FROM events
         WHERE type = ANY(%s) AND (tx, position) > (%s::xid8, %s)
             AND (%s OR tx < pg_snapshot_xmin(pg_current_snapshot()))
         ORDER BY tx, position LIMIT %s
-    ) next
-) counted
-WHERE number = 1 OR bytes <= %s ORDER BY tx, position
-"""
+    ) waiting
+    """,
+    f"{_COLUMNS}, available",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class _Shadow:
             everything: also of transactions beside which others still run.
         """
         at = str(self.reached.tx), self.reached.sequence
-        given = (sorted(self.model.types), *at, everything, limit, most_bytes)
+        given = (sorted(self.model.types), *at, everything, limit, most_bytes, most_bytes)
         rows: list[Any] = self.connection.execute(_READ, given).fetchall()
         placed = [placed_of((*row[:3], upcast(row[1], row[8], row[3]), *row[4:8])) for row in rows]
         with self.connection.transaction():
